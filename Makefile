@@ -1,0 +1,51 @@
+# `make demo` and `make test` are all that a fresh machine needs. Everything runs in .venv, which is set up once from
+# PYTHON with the versions in constraints.txt, and again only when one of these two files changes.
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo demo-quick test lint types format benchmark clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(READY)  ## diffusion beside random choice on handwritten digits: two to three minutes (ARGS="--seeds 2" ...)
+	$(BIN)/diffal demo $(ARGS)
+
+demo-quick: $(READY)  ## the same in half a minute
+	$(BIN)/diffal demo --quick $(ARGS)
+
+test: $(READY)  ## the whole test suite, with the examples in the documentation
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## types, strictly
+	$(BIN)/mypy
+
+format: $(READY)  ## put style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(READY)  ## timings of the parts that must stay fast
+	$(BIN)/python -m pytest -o addopts= tests/benchmarks $(ARGS)
+
+clean:  ## remove the environment, caches and results
+	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache lightning_logs runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "Python 3.10 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
+	        "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) -V) (once; torch is large)"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,66 @@
+"""How a history looks in a table and in JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from lightning_diffal.history import RoundRecord
+
+__all__ = ["names_of", "record_json", "table_rows"]
+
+
+def names_of(records: Sequence[RoundRecord], part: Literal["metrics", "seconds"]) -> list[str]:
+    """Keys of `metrics` or `seconds` over all records, in the order of their first appearance."""
+    return list(dict.fromkeys(name for record in records for name in getattr(record, part)))
+
+
+def table_rows(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
+    """One dict a record, all with the same keys; a metric that bears another column's name becomes `metric/<name>`."""
+    metrics, seconds = names_of(records, "metrics"), names_of(records, "seconds")
+    summaries = [{} if record.query is None else record.query.summary for record in records]
+    figures = list(dict.fromkeys(name for summary in summaries for name in summary))
+    columns = {"round", "seed", "n_labelled", "n_queried", "stop_reason"}
+    columns |= {f"query/{name}" for name in figures} | {f"seconds/{name}" for name in seconds}
+    return [
+        {"round": record.round, "seed": record.seed, "n_labelled": record.n_labelled}
+        | {f"metric/{name}" if name in columns else name: record.metrics.get(name) for name in metrics}
+        | {"n_queried": record.n_queried}
+        | {f"query/{name}": summary.get(name) for name in figures}
+        | {f"seconds/{name}": record.seconds.get(name) for name in seconds}
+        | {"stop_reason": record.stop_reason}
+        for record, summary in zip(records, summaries, strict=True)
+    ]
+
+
+def record_json(record: RoundRecord) -> dict[str, Any]:
+    """Everything that a record holds, as JSON knows it."""
+    query = record.query
+    return {
+        "round": record.round,
+        "seed": record.seed,
+        "n_labelled": record.n_labelled,
+        "labelled": record.labelled.tolist(),
+        "metrics": _finite(record.metrics),
+        "query": None
+        if query is None
+        else {
+            "indices": query.indices.tolist(),
+            "scores": _finite(query.scores.tolist()),
+            "details": {name: _finite(values.tolist()) for name, values in query.details.items()},
+            "summary": _finite(query.summary),
+        },
+        "seconds": _finite(record.seconds),
+        "stop_reason": record.stop_reason,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same value with null for NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,71 @@
+"""Writing files so that a reader, or a killed process, never meets half of one."""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["replacing", "write_csv"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes the place of `path` once the block has ended well.
+
+    Missing folders are made. After an exception `path` is as it was and the temporary file is gone.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The path to write to, on the same file system and with the same suffix.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "runs" / "history.csv"
+        ...     with replacing(target) as temporary:
+        ...         _ = temporary.write_text("round")
+        ...     target.read_text()
+        'round'
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile.mkstemp: its files are readable by their owner only, and would stay so.
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())  # a rename may otherwise outlive the contents it points to
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table, at once or not at all. Text that a spreadsheet would run as a formula is escaped.
+
+    Args:
+        path: the file to write.
+        header: names of the columns.
+        rows: one sequence a line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_csv(folder + "/a.csv", ["id", "label"], [("=1+1", 3)])
+        ...     print(Path(folder, "a.csv").read_text())
+        id,label
+        '=1+1,3
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([_inert(cell) for cell in row] for row in (header, *rows))
+
+
+def _inert(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,0 +1,86 @@
+"""What names a point of a data set: its position, and its id."""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal.exceptions import InvalidIndexError
+
+__all__ = ["as_indices", "unique_ids"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def as_indices(indices: Any, n_points: int, name: str = "indices") -> IntArray:
+    """Check data set indices and return them as an array, in the order given.
+
+    Args:
+        indices: integers: a sequence, an array or a tensor.
+        n_points: size of the data set.
+        name: what the caller calls them.
+
+    Raises:
+        InvalidIndexError: not integers, out of range, or one twice.
+
+    Example:
+        >>> as_indices([4, 0], 5)
+        array([4, 0])
+    """
+    if hasattr(indices, "detach"):
+        indices = indices.detach().cpu().numpy()
+    try:
+        array = indices if isinstance(indices, np.ndarray) else np.asarray(list(indices))
+    except (TypeError, ValueError):  # a single number; nested lists of different lengths
+        array = np.asarray(None)
+    if array.shape == (0,):
+        return np.empty(0, dtype=np.int64)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        got = reprlib.repr(indices) if array.dtype == object else f"{array.dtype} of shape {array.shape}"
+        raise InvalidIndexError(
+            f"Expected argument `{name}` to be a flat list of integer positions in the training data set, "
+            f"but got {got}."
+        )
+    array = array.astype(np.int64)
+    outside = array[(array < 0) | (array >= n_points)]
+    if len(outside):
+        raise InvalidIndexError(
+            f"Expected argument `{name}` to hold positions between 0 and {n_points - 1}, "
+            f"but got {outside[:5].tolist()}."
+        )
+    values, counts = np.unique(array, return_counts=True)
+    if (counts > 1).any():
+        raise InvalidIndexError(
+            f"Expected argument `{name}` to hold each position once, but {values[counts > 1][:5].tolist()} stand twice."
+        )
+    return array
+
+
+def unique_ids(ids: Iterable[Any], n_points: int) -> list[str]:
+    """Check the names of all points and return them as strings.
+
+    Args:
+        ids: one name a point.
+        n_points: size of the data set.
+
+    Raises:
+        InvalidIndexError: another number of names, or one twice.
+
+    Example:
+        >>> unique_ids([7, "b"], 2)
+        ['7', 'b']
+    """
+    names = [str(name) for name in ids]
+    if len(names) != n_points:
+        raise InvalidIndexError(
+            f"Expected argument `ids` to hold one id for each of {n_points} points, but got {len(names)}."
+        )
+    if len(set(names)) != n_points:
+        name, times = Counter(names).most_common(1)[0]
+        raise InvalidIndexError(f"Expected argument `ids` to be unique, but {name!r} stands {times} times.")
+    return names

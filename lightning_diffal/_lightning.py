@@ -1,0 +1,316 @@
+"""The only module that imports Lightning or touches a private name of it.
+
+A round is one fresh fit. What "fresh" means inside Lightning is written down here, a function a fact;
+`tests/test_lightning_names.py` asserts each private name, so that a new Lightning says what it broke.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+from torchmetrics import Metric
+
+from lightning_diffal._namespace import choose_namespace
+
+NAMESPACE = choose_namespace()
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from pytorch_lightning import callbacks as pl_callbacks
+    from pytorch_lightning.loops.fit_loop import _FitLoop as FitLoop
+    from pytorch_lightning.trainer.states import TrainerFn
+    from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+else:
+    pl = importlib.import_module(NAMESPACE)
+    pl_callbacks = importlib.import_module(f"{NAMESPACE}.callbacks")
+    FitLoop = importlib.import_module(f"{NAMESPACE}.loops.fit_loop")._FitLoop
+    TrainerFn = importlib.import_module(f"{NAMESPACE}.trainer.states").TrainerFn
+    _utilities = importlib.import_module(f"{NAMESPACE}.utilities")
+    rank_zero_info, rank_zero_warn = _utilities.rank_zero_info, _utilities.rank_zero_warn
+    is_overridden = importlib.import_module(f"{NAMESPACE}.utilities.model_helpers").is_overridden
+
+__all__ = [
+    "NAMESPACE",
+    "FitLoop",
+    "LoopLimits",
+    "TrainerFn",
+    "batch_to_device",
+    "best_checkpoint",
+    "callbacks_of",
+    "configure_optimizers",
+    "datamodule_of",
+    "discard_train_loader",
+    "evaluate",
+    "feature_pass",
+    "finds_settings",
+    "fresh_fit_loop",
+    "global_batches",
+    "is_overridden",
+    "is_rehearsal",
+    "name_rounds",
+    "pl",
+    "plain_view",
+    "pristine_callbacks",
+    "rank_zero_info",
+    "rank_zero_warn",
+    "reset_model_checkpoints",
+    "reset_results",
+    "restart_callbacks",
+    "resume_iterator",
+    "stopped_inside_epoch",
+]
+
+# Callbacks whose life is one training. WeightAveraging (and EMA with it) came with Lightning 2.6.
+_ONE_TRAINING: tuple[type, ...] = tuple(
+    getattr(pl_callbacks, name)
+    for name in ("EarlyStopping", "StochasticWeightAveraging", "BaseFinetuning", "Timer", "WeightAveraging")
+    if hasattr(pl_callbacks, name)
+)
+# They change the module itself for good, so a second training cannot start from where the first did.
+_CANNOT_RESTART: tuple[type, ...] = (pl_callbacks.ModelPruning,)
+
+ROUND_FILENAME = "{round}-{epoch}-{step}"
+
+
+class LoopLimits(NamedTuple):
+    """How long one round trains, as the Trainer was told. Read before training: callbacks such as SWA change it."""
+
+    min_epochs: int | None
+    max_epochs: int | None
+    min_steps: int | None
+    max_steps: int
+
+    @classmethod
+    def of(cls, loop: FitLoop) -> LoopLimits:
+        """The limits that `loop` holds now."""
+        return cls(loop.min_epochs, loop.max_epochs, loop.min_steps, loop.max_steps)
+
+
+def callbacks_of(trainer: Any) -> list[pl.Callback]:
+    """The Trainer's own list of callbacks (set by a connector, where type checkers do not see it)."""
+    callbacks: list[pl.Callback] = trainer.callbacks
+    return callbacks
+
+
+def datamodule_of(trainer: Any) -> pl.LightningDataModule | None:
+    """The data module given to this call of the Trainer, if any."""
+    datamodule: pl.LightningDataModule | None = getattr(trainer, "datamodule", None)
+    return datamodule
+
+
+def finds_settings(trainer: pl.Trainer) -> bool:
+    """Whether a callback trains for itself before the fit does, to find a learning rate or a batch size."""
+    finders = (pl_callbacks.LearningRateFinder, pl_callbacks.BatchSizeFinder)
+    return not is_rehearsal(trainer) and any(isinstance(c, finders) for c in callbacks_of(trainer))
+
+
+def is_rehearsal(trainer: Any) -> bool:
+    """Whether the Trainer only tries things out: `fast_dev_run` or `overfit_batches`."""
+    return bool(trainer.fast_dev_run or trainer.overfit_batches)
+
+
+# ------------------------------------------------------------------------------------------------ the loop
+
+
+def plain_view(loop: FitLoop, base: type[FitLoop]) -> FitLoop:
+    """A `base` that shares the state of `loop`.
+
+    Progress bars, loggers, checkpointing and resuming all look at `trainer.fit_loop` and expect a plain one.
+    """
+    view = base.__new__(base)
+    view.__dict__ = loop.__dict__
+    return view
+
+
+def fresh_fit_loop(trainer: pl.Trainer, limits: LoopLimits) -> None:
+    """Give the Trainer the fit loop that `Trainer.__init__` would have built, on the same data source.
+
+    Resetting the progress of the old loop is not enough: it silently skips the first epoch of every later round.
+    """
+    old = trainer.fit_loop
+    new = type(old)(trainer, min_epochs=limits.min_epochs, max_epochs=limits.max_epochs)
+    new.epoch_loop = type(old.epoch_loop)(trainer, min_steps=limits.min_steps, max_steps=limits.max_steps)
+    new._data_source = old._data_source
+    new.epoch_loop.val_loop._data_source = old.epoch_loop.val_loop._data_source
+    new.epoch_loop._batches_that_stepped = old.epoch_loop._batches_that_stepped  # the loggers' step axis goes on
+    old.teardown()  # stops the workers of the old loaders
+    trainer.fit_loop = new
+    trainer.should_stop = False
+
+
+def discard_train_loader(trainer: pl.Trainer) -> None:
+    """Have the training loader built anew: it may be older than the labels restored from a checkpoint."""
+    trainer.fit_loop._combined_loader = None
+
+
+def resume_iterator(trainer: pl.Trainer) -> None:
+    """Draw the loader's seed again after the random state was restored (Lightning 2.5.1 and later skips it)."""
+    if getattr(trainer.fit_loop, "is_resuming", False):
+        fetcher: Any = trainer.fit_loop._data_fetcher
+        iter(fetcher)
+
+
+def stopped_inside_epoch(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was written in the middle of an epoch, where an exact continuation is impossible."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return bool(progress["ready"] != progress["processed"])
+
+
+def global_batches(trainer: pl.Trainer) -> int:
+    """The step axis of the loggers: batches that stepped, over all rounds."""
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+# --------------------------------------------------------------------------------- what a fresh fit starts from
+
+
+def reset_results(trainer: pl.Trainer, round_: int) -> None:
+    """Empty metrics, as before a fit; the round stands among them so that checkpoint files can name it."""
+    for module in trainer.lightning_module.modules():
+        if isinstance(module, Metric):
+            module.reset()
+    trainer._logger_connector.reset_results()
+    trainer._logger_connector.reset_metrics()
+    trainer.callback_metrics["round"] = torch.tensor(round_)
+
+
+def configure_optimizers(trainer: pl.Trainer, precision_state: Mapping[str, Any]) -> None:
+    """New optimizers and schedulers from the model, and the precision plugin (loss scale) as at the start."""
+    trainer.lightning_module.zero_grad()
+    trainer.precision_plugin.load_state_dict(copy.deepcopy(dict(precision_state)))
+    trainer.strategy.setup_optimizers(trainer)
+    trainer.strategy.setup_precision_plugin()
+
+
+def pristine_callbacks(trainer: pl.Trainer, known: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The state, by `id`, of the callbacks that live for one training, from before their `setup`.
+
+    Args:
+        trainer: its callbacks are looked at.
+        known: what an earlier fit on the same callbacks found; it is kept, since they have trained meanwhile.
+    """
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, _CANNOT_RESTART):
+            rank_zero_warn(
+                f"{type(callback).__name__} changes the model for good, so rounds after the first do not start "
+                "from the same model. Leave it out while labels are being bought."
+            )
+    return {
+        id(callback): known.get(id(callback)) or copy.deepcopy(vars(callback))
+        for callback in callbacks_of(trainer)
+        if isinstance(callback, _ONE_TRAINING)
+    }
+
+
+def restart_callbacks(trainer: pl.Trainer, pristine: Mapping[int, dict[str, Any]], hook: str) -> None:
+    """Live the beginning of a fit again: `hook="setup"` (with the state put back), then `"on_fit_start"`."""
+    module = trainer.lightning_module
+    for callback in callbacks_of(trainer):
+        if id(callback) not in pristine:
+            continue
+        if hook == "setup":
+            vars(callback).clear()
+            vars(callback).update(copy.deepcopy(pristine[id(callback)]))
+            callback.setup(trainer, module, "fit")
+        else:
+            callback.on_fit_start(trainer, module)
+
+
+def reset_model_checkpoints(trainer: pl.Trainer) -> None:
+    """Each round has its own best models; files of earlier rounds stay and `last` goes on being replaced."""
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, pl_callbacks.ModelCheckpoint):
+            callback._last_global_step_saved = 0
+            callback._last_checkpoint_saved = ""
+            callback.best_k_models = {}
+            callback.kth_best_model_path = callback.best_model_path = ""
+            callback.current_score = callback.best_model_score = None
+            callback.kth_value = torch.tensor(torch.inf if callback.mode == "min" else -torch.inf)
+
+
+@contextmanager
+def name_rounds(trainer: pl.Trainer) -> Iterator[None]:
+    """Put the round into the names of checkpoints whose name the user left to Lightning."""
+    unnamed = [c for c in callbacks_of(trainer) if isinstance(c, pl_callbacks.ModelCheckpoint) and c.filename is None]
+    for callback in unnamed:
+        callback.filename = ROUND_FILENAME
+    try:
+        yield
+    finally:
+        for callback in unnamed:
+            callback.filename = None
+
+
+def best_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """The file of this round's best weights, where a `ModelCheckpoint` monitors a metric."""
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, pl_callbacks.ModelCheckpoint) and callback.monitor and callback.best_model_path:
+            return Path(callback.best_model_path)
+    return None
+
+
+# ----------------------------------------------------------------------------------------- passes between rounds
+
+
+@contextmanager
+def feature_pass(trainer: pl.Trainer) -> Iterator[nn.Module]:
+    """The module in evaluation mode, `trainer.predicting` set (so that augmentation in batch hooks stays off).
+
+    Every submodule's own mode is put back afterwards. Compiled modules run eagerly: hooks added later are
+    silently not called in compiled code.
+    """
+    module = trainer.lightning_module
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    stage = trainer.state.stage
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    eager = nullcontext() if set_stance is None else set_stance("force_eager")
+    module.eval()
+    trainer.predicting = True
+    try:
+        with eager, torch.no_grad(), trainer.precision_plugin.predict_step_context():
+            yield module
+    finally:
+        trainer.state.stage = stage
+        for submodule, training in modes.items():
+            submodule.training = training
+
+
+def batch_to_device(trainer: pl.Trainer, batch: Any) -> Any:
+    """A batch as the model would meet it in `predict_step`: precision, transfer hooks, device."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def evaluate(trainer: pl.Trainer, stage: str) -> dict[str, float]:
+    """Run the whole `"validate"` or `"test"` loop inside a fit, and come back as if nothing had happened.
+
+    Returns:
+        What the model logged, by name.
+    """
+    loop = trainer.test_loop if stage == "test" else trainer.validate_loop
+    datamodule = datamodule_of(trainer)
+    if datamodule is not None and stage == "test":
+        datamodule.setup("test")  # a fit sets up its own stages only
+    fn, running, verbose = trainer.state.fn, trainer.state.stage, loop.verbose
+    try:
+        loop.verbose = False
+        trainer.state.fn = TrainerFn.TESTING if stage == "test" else TrainerFn.VALIDATING
+        if stage == "test":
+            trainer.testing = True
+        else:
+            trainer.validating = True
+        outputs: Iterable[Mapping[str, Any]] = loop.run()
+    finally:
+        loop.verbose = verbose
+        trainer.state.fn, trainer.state.stage = fn, running
+        torch.set_grad_enabled(True)
+    return {name: float(value) for output in outputs for name, value in output.items()}

@@ -1,0 +1,399 @@
+"""`ActiveLearning`: the one callback."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lightning_diffal._lightning import (
+    LoopLimits,
+    TrainerFn,
+    callbacks_of,
+    datamodule_of,
+    finds_settings,
+    pl,
+    pristine_callbacks,
+    rank_zero_warn,
+    resume_iterator,
+    stopped_inside_epoch,
+)
+from lightning_diffal._random import random_state, restore_random_state
+from lightning_diffal.datamodule import ActiveDataModule
+from lightning_diffal.distributed import Ranks
+from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
+from lightning_diffal.features import FeatureExtractor
+from lightning_diffal.history import History
+from lightning_diffal.loop import ActiveLearningLoop
+from lightning_diffal.oracle import Oracle, as_oracle
+from lightning_diffal.recorder import Recorder
+from lightning_diffal.rounds import Rounds
+from lightning_diffal.samplers import DiffusionSampler, QuerySampler
+from lightning_diffal.state import RunState, weights_of
+from lightning_diffal.views import covered_indices
+
+__all__ = ["KEY", "ActiveLearning", "StoppingRule"]
+
+StoppingRule = Callable[[History], str | None]
+"""Looks at the history after each round and says why to stop, or `None`."""
+
+KEY = "active_learning"
+"""Where a checkpoint holds the run."""
+
+
+class ActiveLearning(pl.Callback):
+    """Turns a Trainer's `fit` into an active learning run: train, ask, label, train again.
+
+    `max_epochs`, `max_steps`, EarlyStopping and schedulers all mean: per round. A round is, bit for bit, an
+    independent `Trainer.fit` on the points labelled so far. Callbacks, the model and the data module may define
+    `on_round_start(trainer)` and `on_round_end(trainer)`.
+
+    Args:
+        sampler: chooses which points to ask. Default: `DiffusionSampler()`.
+        query_size: points asked after each round.
+        max_rounds: how many queries: a run trains `max_rounds + 1` times and ends with
+            `initial + max_rounds * query_size` labels. May be raised later; `fit` then goes on. `None`: no limit.
+        budget: labels bought beyond the initial ones; the last query is cut to it. `None`: no limit.
+        max_time: no new query after this long: a `timedelta`, its arguments as a dict, or `"DD:HH:MM:SS"`.
+        oracle: who labels: an `Oracle`, or a function `(indices, items) -> labels`. Default: the data set itself.
+        min_answers: how many answers the next training needs; the rest stays pending. Default: all.
+        features: where features come from: `"auto"` (the penultimate layer, found by running the model), the name
+            of a submodule (its output), or the name of a method of the model.
+        reset: weights that a round starts from: `"initial"` (as before the first round, so that no round inherits
+            what an earlier one got stuck in), `"warm"` (as they are), or a number between 0 and 1 by which they are
+            shrunk towards the initial ones (shrink and perturb, Ash & Adams 2020).
+        weights: what queries and metrics use: `"last"`, or `"best"` where a `ModelCheckpoint` monitors a metric.
+        stopping: rules, each called with the history after a round; returns why to stop, or `None`.
+        test_each_round: run the test loop after each round; what it logs joins the round's metrics.
+        run_dir: folder of the run's journal, in which every query and label is written down the moment it is given,
+            and of its state after each round. A folder given here continues the run in it, without `ckpt_path`.
+            Default: `<default_root_dir>/active/<run id>`. `False`: write nothing.
+        on_journal_ahead: what a checkpoint does that is older than the journal's end: `"replay"` what was asked and
+            answered since then, or start a `"branch"`, a run of its own, from there.
+        on_interrupted_round: a checkpoint from the middle of an epoch has its round trained again from the start,
+            `"redo"`, which is exact; or from where it was, `"continue"`, which is not, but ends where a round is longer
+            than the cluster's time limit.
+        seed: of the run. Round `r` is seeded with `seed + r`. Default: what the global generator was seeded with.
+
+    Raises:
+        ConfigurationError: an argument out of range.
+        InvalidTypeError: an argument of the wrong kind.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> class Model(pl.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        ...     def forward(self, x):
+        ...         return self.net(x)
+        ...     def training_step(self, batch, batch_idx):
+        ...         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=0.1)
+        >>> points = TensorDataset(torch.randn(40, 4), torch.arange(40) % 2)
+        >>> data = ActiveDataModule(points, initial_labels=4, batch_size=4)
+        >>> active = ActiveLearning(query_size=3, max_rounds=2, seed=0, run_dir=False)
+        >>> trainer = pl.Trainer(max_epochs=1, callbacks=[active], accelerator="cpu", logger=False,
+        ...                      enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+        >>> trainer.fit(Model(), datamodule=data)
+        >>> [record.n_labelled for record in active.history]
+        [4, 7, 10]
+    """
+
+    def __init__(
+        self,
+        sampler: QuerySampler | None = None,
+        *,
+        query_size: int = 10,
+        max_rounds: int | None = 10,
+        budget: int | None = None,
+        max_time: str | datetime.timedelta | Mapping[str, int] | None = None,
+        oracle: Oracle | Callable[..., Any] | None = None,
+        min_answers: int | None = None,
+        features: str = "auto",
+        reset: str | float = "initial",
+        weights: str = "last",
+        stopping: StoppingRule | Iterable[StoppingRule] = (),
+        test_each_round: bool = False,
+        run_dir: str | PathLike[str] | Literal[False] | None = None,
+        on_journal_ahead: Literal["replay", "branch"] = "replay",
+        on_interrupted_round: Literal["redo", "continue"] = "redo",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_integers(query_size=query_size, max_rounds=max_rounds, budget=budget, min_answers=min_answers)
+        if sampler is not None and not isinstance(sampler, QuerySampler):
+            hint = f": call it, {sampler.__name__}()" if isinstance(sampler, type) else ""
+            raise InvalidTypeError(f"Expected argument `sampler` to be a QuerySampler, but got {sampler!r}{hint}.")
+        if reset not in ("initial", "warm") and not (isinstance(reset, float) and 0.0 < reset < 1.0):
+            raise ConfigurationError(
+                f"Expected argument `reset` to be 'initial', 'warm' or a float between 0 and 1, but got {reset!r}."
+            )
+        _check_choice("weights", weights, ("last", "best"))
+        _check_choice("on_journal_ahead", on_journal_ahead, ("replay", "branch"))
+        _check_choice("on_interrupted_round", on_interrupted_round, ("redo", "continue"))
+        if not isinstance(features, str) or not features:
+            raise InvalidTypeError(
+                "Expected argument `features` to be 'auto' or the name of a submodule or method of the model, "
+                f"but got {features!r}."
+            )
+        self.sampler = DiffusionSampler() if sampler is None else sampler
+        self.query_size = query_size
+        self.max_rounds = max_rounds
+        self.budget = budget
+        self.max_seconds = _as_seconds(max_time)
+        self.oracle = as_oracle(oracle)
+        self.min_answers = min_answers
+        self.extractor = FeatureExtractor(features)
+        self.reset = reset
+        self.weights = weights
+        self.stopping = (stopping,) if callable(stopping) else tuple(stopping)
+        self.test_each_round = test_each_round
+        self.run_dir = run_dir
+        self.on_journal_ahead = on_journal_ahead
+        self.on_interrupted_round = on_interrupted_round
+        self.seed = seed
+        self.state = RunState()
+        self._forget_trainer()
+
+    def _forget_trainer(self) -> None:
+        self.pristine: dict[int, dict[str, Any]] = {}
+        self.precision_state: dict[str, Any] = {}
+        self._data: ActiveDataModule | None = None
+        self._ranks: Ranks | None = None
+        self._limits: LoopLimits | None = None
+        self._subjects: tuple[weakref.ref[Any], ...] = ()
+        self.recorder: Recorder | None = None
+        self._saved: dict[str, Any] | None = None  # what a checkpoint says, in the fit that resumes it
+        self._resumed_random_state: dict[str, Any] | None = None
+        self._continues_epoch = False
+        self.stop_reason: str | None = None
+        self.deadline = float("inf")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what belongs to one Trainer in one process is found again in `setup`
+        gone = ActiveLearning.__new__(ActiveLearning)
+        gone._forget_trainer()
+        return {**vars(self), **vars(gone)}
+
+    # --------------------------------------------------------------------------------------------------- public
+
+    @property
+    def history(self) -> History:
+        """One record a round."""
+        return self.state.history
+
+    @classmethod
+    def from_trainer(cls, trainer: pl.Trainer) -> ActiveLearning:
+        """The callback of a Trainer.
+
+        Raises:
+            ConfigurationError: the Trainer has none.
+        """
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, cls):
+                return callback
+        raise ConfigurationError("The Trainer has no ActiveLearning callback: give it one in `callbacks`.")
+
+    def stop(self, reason: str = "stopped by the user") -> None:
+        """End the run after the round that is training now; nothing more is asked. A later `fit` goes on."""
+        self.stop_reason = reason
+
+    # ---------------------------------------------------------------------------------- what the rounds work with
+
+    @property
+    def data(self) -> ActiveDataModule:
+        """The data module of the running fit."""
+        assert self._data is not None, "set in `setup`"
+        return self._data
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of the running fit."""
+        assert self._ranks is not None, "set in `on_fit_start`"
+        return self._ranks
+
+    @property
+    def limits(self) -> LoopLimits:
+        """How long each round trains."""
+        assert self._limits is not None, "set in `setup`"
+        return self._limits
+
+    def contents(self) -> dict[str, Any]:
+        """The run as a checkpoint holds it."""
+        return {
+            **self.state.to_checkpoint(),
+            "random_state": random_state(),
+            "data": self.data.state_dict(),
+            "journal": None if self.recorder is None else self.recorder.describe(),
+        }
+
+    def forget_resumed_state(self) -> None:
+        """A resumed round has ended, whether an epoch was left to train or not."""
+        self._resumed_random_state, self._continues_epoch = None, False
+
+    # ------------------------------------------------------------------------------------------- Lightning's hooks
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check what can be checked without the model, and take the place of the fit loop."""
+        if stage != "fit":
+            return
+        data = datamodule_of(trainer)
+        if data is None:
+            raise ConfigurationError(
+                "ActiveLearning needs a data module that knows who is labelled: "
+                "`trainer.fit(model, datamodule=ActiveDataModule(train_set, ...))`."
+            )
+        if not isinstance(data, ActiveDataModule):
+            raise InvalidTypeError(
+                f"Expected an ActiveDataModule, but got {type(data).__name__}: derive it from ActiveDataModule, or "
+                "wrap it with `ActiveDataModule.from_datamodule(data_module, ...)`."
+            )
+        first = [self.query_size, len(data.pool)] + ([] if self.budget is None else [self.budget])
+        data.expected_labels = max(min(first), 1)
+        ActiveLearningLoop.attach(trainer, self)
+        self._data = data
+        self._limits = LoopLimits.of(trainer.fit_loop)
+        self.pristine = pristine_callbacks(trainer, self.pristine)
+        self._saved, self.stop_reason = None, None
+        self.forget_resumed_state()
+        if self.state.phase == "training":  # interrupted, and fit again: exact only from the start of the round
+            self.state.phase = "train"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check labels and model before anything trains; remember the weights that every round starts from."""
+        data = self.data
+        subjects = (weakref.ref(pl_module), weakref.ref(data))
+        if self.state.has_begun and self._saved is None and self._subjects and self._subjects != subjects:
+            raise ConfigurationError(
+                f"This ActiveLearning is in round {self.state.round} of a run with another model or data module: make "
+                "a new ActiveLearning for a new run, or give the same objects to go on."
+            )
+        self._subjects = subjects
+        if self._ranks is None:
+            self._ranks = Ranks(trainer)
+        if not self.state.has_begun:
+            seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
+            self.state.seed = int(trainer.strategy.broadcast(seed))
+            self.state.initial_weights = weights_of(pl_module)
+        if not self.precision_state:
+            self.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
+        if self.max_seconds is not None:
+            self.deadline = time.monotonic() + self.max_seconds
+        outputs = self.extractor.prepare(trainer, data, frozenset(self.sampler.requires))
+        self._fit_classes(outputs)
+        if self.recorder is None or self._saved is not None or not self.state.has_begun:
+            self.recorder = Recorder.open(self, trainer, self._saved)
+        if finds_settings(trainer):
+            Rounds(trainer, self).ask_first()
+
+    def _fit_classes(self, outputs: int | None) -> None:
+        """Number of classes from the model where nobody gave it; every known label must fit."""
+        data = self.data
+        if data.num_classes is None:
+            data.num_classes = outputs
+        elif outputs is not None and outputs < data.num_classes:
+            raise ConfigurationError(
+                f"The model has {outputs} outputs, but the data module says `num_classes={data.num_classes}`."
+            )
+        data.check_labels()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a training loader that does not cover exactly the labelled points."""
+        if self._continues_epoch and self._resumed_random_state is not None:
+            restore_random_state(self._resumed_random_state)
+            self.forget_resumed_state()
+        data = self.data
+        expected = data.train_indices
+        loaders: Any = trainer.train_dataloader
+        found = covered_indices(loaders, data.train_dataset)
+        if found is None or (isinstance(found, int) and found == len(expected)):
+            return
+        if isinstance(found, int) or not np.array_equal(found, expected):
+            count = found if isinstance(found, int) else len(found)
+            raise LoaderMismatchError(
+                f"The training loader goes over {count} points, but {len(expected)} are labelled for training"
+                f"{'' if count != len(expected) else ' (other ones)'}. `train_dataloader` must build a new loader over "
+                "`self.labelled_dataset` each time it is called: not the full data set, and not a loader kept from "
+                "an earlier round."
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on exactly where a checkpoint at the end of an epoch left the random generators."""
+        if self._resumed_random_state is not None:
+            restore_random_state(self._resumed_random_state)
+            self.forget_resumed_state()
+            resume_iterator(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the run into the checkpoint, with the labels once more: data module state is keyed by class name."""
+        if self._data is None:
+            return
+        if self.state.phase == "training":
+            self.state.metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n != "round"}
+        checkpoint[KEY] = self.contents()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the run out of the checkpoint. Only a fit does: testing an old one must not rewind the labels."""
+        if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
+            return
+        saved = checkpoint[KEY]
+        self.state = RunState.from_checkpoint(saved)
+        self.data.load_state_dict(saved["data"])
+        self._saved = saved
+        if self.state.phase != "training":
+            return
+        if not stopped_inside_epoch(checkpoint):
+            self._resumed_random_state = saved["random_state"]
+        elif self.on_interrupted_round == "redo":
+            self.state.phase = "train"  # exact only from the start of the round
+        else:
+            rank_zero_warn(
+                f"Round {self.state.round} goes on from the middle of an epoch (`on_interrupted_round='continue'`): "
+                "its weights will not be exactly those of an uninterrupted run."
+            )
+            self._resumed_random_state, self._continues_epoch = saved["random_state"], True
+
+
+def _check_integers(**arguments: int | None) -> None:
+    for name, value in arguments.items():
+        least = 0 if name == "max_rounds" else 1
+        if value is None and name != "query_size":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(
+                f"Expected argument `{name}` to be an integer of at least {least}, but got {value!r}."
+            )
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"Expected argument `{name}` to be one of {choices}, but got {value!r}.")
+
+
+def _as_seconds(max_time: Any) -> float | None:
+    if max_time is None:
+        return None
+    try:
+        if isinstance(max_time, str):
+            days, hours, minutes, seconds = map(int, max_time.split(":"))
+            max_time = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+        span = max_time if isinstance(max_time, datetime.timedelta) else datetime.timedelta(**max_time)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "Expected argument `max_time` to be a timedelta, its arguments as a dict, or 'DD:HH:MM:SS', "
+            f"but got {max_time!r}."
+        ) from None
+    return span.total_seconds()

@@ -1,0 +1,343 @@
+"""`diffal demo`: diffusion beside random choice on handwritten digits, from the first labels to the picture."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_diffal import datasets
+from lightning_diffal._extras import require
+from lightning_diffal._lightning import pl
+from lightning_diffal.callback import ActiveLearning
+from lightning_diffal.datamodule import ActiveDataModule
+from lightning_diffal.exceptions import ConfigurationError, DiffalError
+from lightning_diffal.history import History
+from lightning_diffal.metrics import area_under_learning_curve, labels_saved
+from lightning_diffal.report import learning_curves
+from lightning_diffal.samplers import DiffusionSampler, QuerySampler, RandomSampler
+
+__all__ = ["DemoSettings", "DigitsModel", "run_demo"]
+
+_SAMPLERS: dict[str, type[QuerySampler]] = {"diffusion": DiffusionSampler, "random": RandomSampler}
+_METRIC = "test_acc"
+_N_TRAIN = 1297
+
+Report = Callable[[tuple[str, int, int, float]], None]
+"""Told of each finished round: sampler, seed, labels held, test accuracy."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What `diffal demo` runs.
+
+    Args:
+        seeds: how many seeds; both samplers start from the same labels and weights on each.
+        rounds: queries a run.
+        query_size: labels bought in each.
+        initial: labels to begin with, drawn at random.
+        steps: optimizer steps of each training.
+        workers: runs at a time, each in a process and on a thread of its own; 1: one after the other in this process.
+        out: folder for the picture and the histories.
+
+    Raises:
+        ConfigurationError: more labels than there are images.
+
+    Example:
+        >>> DemoSettings(rounds=5).n_labels
+        60
+    """
+
+    seeds: int = 3
+    rounds: int = 15
+    query_size: int = 10
+    initial: int = 10
+    steps: int = 250
+    workers: int = 1
+    out: Path = Path("runs/demo")
+
+    def __post_init__(self) -> None:
+        if self.n_labels > _N_TRAIN:
+            raise ConfigurationError(
+                f"Expected initial + rounds * query_size to be at most the {_N_TRAIN} training images, "
+                f"but got {self.n_labels}."
+            )
+
+    @property
+    def n_labels(self) -> int:
+        """Labels held at the end of a run."""
+        return self.initial + self.rounds * self.query_size
+
+
+class DigitsModel(pl.LightningModule):
+    """A small convolutional network for images `(1, 8, 8)`. Nothing in it knows of active learning.
+
+    Example:
+        >>> DigitsModel()(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(256, 64), nn.ReLU(), nn.Dropout(0.25), nn.Linear(64, 10)),
+        )
+        self.accuracy = MulticlassAccuracy(num_classes=10, average="micro")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores `(B, 10)` of images `(B, 1, 8, 8)`."""
+        scores: Tensor = self.net(images)
+        return scores
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        images, labels = batch
+        return nn.functional.cross_entropy(self(images), labels)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Accuracy, logged as `test_acc`."""
+        images, labels = batch
+        self.accuracy(self(images), labels)
+        self.log(_METRIC, self.accuracy)
+
+    def configure_optimizers(self) -> Any:
+        """Adam with a learning rate that rises and falls once a round, so that each training ends at rest."""
+        optimizer = torch.optim.Adam(self.parameters(), weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _RoundReporter(pl.Callback):
+    """Tells of each round as soon as it is over."""
+
+    def __init__(self, name: str, seed: int, report: Report) -> None:
+        self.name, self.seed, self.report = name, seed, report
+
+    def on_round_end(self, trainer: pl.Trainer) -> None:
+        record = ActiveLearning.from_trainer(trainer).history[-1]
+        self.report((self.name, self.seed, record.n_labelled, record.metrics[_METRIC]))
+
+
+def run_demo(settings: DemoSettings) -> dict[str, list[History]]:
+    """Run it all, print the table and the labels saved, and write the picture and the histories.
+
+    Args:
+        settings: what to run.
+
+    Returns:
+        By sampler, one history a seed.
+
+    Raises:
+        MissingExtraError: scikit-learn, matplotlib or tqdm is not installed.
+    """
+    for module, extra in (("sklearn", "cli"), ("tqdm", "cli"), ("matplotlib", "report")):
+        require(module, extra=extra)  # before minutes of training, not after
+    started = time.perf_counter()
+    print(
+        f"Handwritten digits, {_N_TRAIN:,} images to choose from, 500 to test on. {settings.initial} random labels, "
+        f"then {settings.rounds} times {settings.query_size} more;\na small network is trained from scratch on each. "
+        f"{settings.seeds} seed{'s' if settings.seeds > 1 else ''}, chosen by diffusion and at random.\n",
+        flush=True,
+    )
+    histories = _run_all(settings)
+    curves = {name: [history.curve(_METRIC) for history in runs] for name, runs in histories.items()}
+    means = {name: (runs[0][0], np.mean([scores for _, scores in runs], axis=0)) for name, runs in curves.items()}
+    saved = labels_saved(means["diffusion"], means["random"])
+    print(_table(means, settings.seeds))
+    print(f"\n{_capitalised(saved.sentence(score='test accuracy'))}.")
+    picture = settings.out / "learning_curves.png"
+    title = "Digits: test accuracy against labels bought"
+    learning_curves(curves, picture, ylabel="test accuracy", title=title, saved=saved)
+    for name, runs in histories.items():
+        for seed, history in enumerate(runs):
+            history.to_csv(settings.out / f"{name}-seed{seed}.csv")
+            history.to_json(settings.out / f"{name}-seed{seed}.json")
+    print(f"\nPicture    {picture}\nHistories  {settings.out / '*.csv'} and *.json")
+    print(f"Took {time.perf_counter() - started:.0f} seconds.")
+    return histories
+
+
+def _run_all(settings: DemoSettings) -> dict[str, list[History]]:
+    """Every sampler on every seed, with one bar over all rounds."""
+    jobs = [(name, seed) for seed in range(settings.seeds) for name in _SAMPLERS]
+    total = len(jobs) * (settings.rounds + 1)
+    with require("tqdm", extra="cli").tqdm(total=total, desc="rounds", unit="", file=sys.stderr) as bar:
+
+        def report(message: tuple[str, int, int, float]) -> None:
+            name, seed, n_labelled, score = message
+            bar.set_postfix_str(f"{name}, seed {seed}, {n_labelled} labels: {score:.1%}", refresh=False)
+            bar.update()
+
+        if settings.workers == 1:
+            states = [_run_one(name, seed, settings, report) for name, seed in jobs]
+        else:
+            states = _run_parallel(jobs, settings, report)
+    return {
+        name: [History.from_state(state) for (of, _), state in zip(jobs, states, strict=True) if of == name]
+        for name in _SAMPLERS
+    }
+
+
+def _run_parallel(jobs: list[tuple[str, int]], settings: DemoSettings, report: Report) -> list[Any]:
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its thread pools
+    messages = context.Queue()
+    others = multiprocessing.active_children()
+    workers = min(settings.workers, len(jobs))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(messages,)) as pool:
+        try:
+            with _deaf_to_interrupts():  # inherited by the workers: Ctrl-C reaches them too, and we answer for all
+                futures: list[Future[Any]] = [pool.submit(_run_in_worker, name, seed, settings) for name, seed in jobs]
+            while not all(future.done() for future in futures):
+                _forward(messages, report)
+                for future in futures:
+                    if future.done():
+                        future.result()  # one that failed ends all
+            _forward(messages, report)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                if child not in others:  # leaving the pool waits for runs that nobody wants any more
+                    child.kill()  # a Trainer would take its time over a SIGTERM
+            if isinstance(error, BrokenProcessPool):
+                raise DiffalError("A run died from outside, most likely for want of memory: try --workers 1.") from None
+            raise
+        return [future.result() for future in futures]
+
+
+def _forward(messages: Any, report: Report) -> None:
+    """Hand on what has arrived, until nothing has for a moment."""
+    try:
+        while True:
+            report(messages.get(timeout=0.2))
+    except queue.Empty:
+        return
+
+
+_messages: Any = None
+
+
+def _begin_worker(messages: Any) -> None:
+    global _messages
+    _messages = messages
+
+
+def _run_in_worker(name: str, seed: int, settings: DemoSettings) -> Any:
+    return _run_one(name, seed, settings, _messages.put)
+
+
+def _run_one(name: str, seed: int, settings: DemoSettings, report: Report) -> list[dict[str, Any]]:
+    """One sampler on one seed; the state of its history, which any process can read."""
+    with _quiet(), _one_thread():
+        train, test = datasets.digits()
+        data = ActiveDataModule(
+            train,
+            test_dataset=test,
+            initial_labels=settings.initial,
+            targets=train.tensors[1].numpy(),
+            batch_size=32,
+            pool_batch_size=500,
+            seed=seed,
+        )
+        active = ActiveLearning(
+            _SAMPLERS[name](),
+            query_size=settings.query_size,
+            max_rounds=settings.rounds,
+            test_each_round=True,
+            run_dir=False,  # these labels cost nothing
+            seed=1000 * seed,
+        )
+        torch.manual_seed(seed)  # the same initial weights for every sampler
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=-1,
+            max_steps=settings.steps,
+            callbacks=[active, _RoundReporter(name, seed, report)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(DigitsModel(), datamodule=data)
+    return active.history.state_dict()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The demo has its own progress display; what Lightning says about devices and loaders would drown it."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning_fabric")]
+    children = [logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")]
+    levels = [(logger, logger.level) for logger in (*loggers, *children)]
+    try:
+        for logger, _ in levels:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, and runs side by side would fight over the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _table(means: Mapping[str, tuple[Any, Any]], seeds: int) -> str:
+    names = list(means)
+    title = "Test accuracy" + (f", mean of {seeds} seeds" if seeds > 1 else "")
+    lines = [title, "", "  labels  " + "  ".join(f"{name:>9}" for name in names) + "   gain"]
+    for position, count in enumerate(means[names[0]][0]):
+        ours, theirs = (means[name][1][position] for name in names)
+        lines.append(f"  {count:6d}  {ours:9.1%}  {theirs:9.1%}  {100 * (ours - theirs):+5.1f}")
+    areas = [area_under_learning_curve(*means[name], rule="mean") for name in names]
+    lines.append(f"  {'mean':>6}  {areas[0]:9.1%}  {areas[1]:9.1%}  {100 * (areas[0] - areas[1]):+5.1f}")
+    return "\n".join(lines)
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def default_workers() -> int:
+    """As many runs at a time as this process may use cores, at most one a run of the default settings."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 6))

@@ -1,0 +1,44 @@
+"""Errors of the package; each also inherits the builtin that a caller would expect to catch."""
+
+__all__ = [
+    "ConfigurationError",
+    "DiffalError",
+    "FeatureError",
+    "InvalidIndexError",
+    "InvalidLabelError",
+    "InvalidTypeError",
+    "LoaderMismatchError",
+    "ResumeError",
+]
+
+
+class DiffalError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(DiffalError, ValueError):
+    """An argument, or a combination of arguments, that cannot work."""
+
+
+class InvalidTypeError(DiffalError, TypeError):
+    """An object of a kind that active learning cannot use (an iterable data set, a foreign data module)."""
+
+
+class InvalidIndexError(DiffalError, IndexError, ValueError):
+    """A data set index that does not exist, stands twice, or is in the wrong state for what was asked."""
+
+
+class InvalidLabelError(DiffalError, ValueError, TypeError):
+    """A label of the wrong type, the wrong shape or out of range. Nothing was applied."""
+
+
+class FeatureError(DiffalError, RuntimeError, ValueError):
+    """Features could not be found, or are not finite."""
+
+
+class LoaderMismatchError(DiffalError, RuntimeError):
+    """A training loader that does not cover exactly the labelled points."""
+
+
+class ResumeError(DiffalError, RuntimeError):
+    """A checkpoint that does not belong to this run, data set or model."""

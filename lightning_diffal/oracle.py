@@ -1,0 +1,166 @@
+"""Where labels come from: the data set itself, or a function."""
+
+from __future__ import annotations
+
+import reprlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, InvalidTypeError
+from lightning_diffal.targets import Label, parse_label
+
+if TYPE_CHECKING:
+    from lightning_diffal.datamodule import ActiveDataModule
+
+__all__ = ["PENDING", "CallableOracle", "DatasetOracle", "Oracle", "as_oracle", "checked_answers"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+class _Pending:
+    """The one value that means: asked, and not answered yet."""
+
+    def __repr__(self) -> str:
+        return "PENDING"
+
+    def __reduce__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final = _Pending()
+"""What an oracle answers for a point that has no label yet."""
+
+
+class Oracle(ABC):
+    """Answers what was asked: all of it, some, or nothing yet. Subclass it and write `answer`."""
+
+    @abstractmethod
+    def answer(self, indices: IntArray, data: ActiveDataModule) -> Mapping[int, Any]:
+        """Labels of some of the points that were asked.
+
+        It is called again with what is still open, in this fit or a later one.
+
+        Args:
+            indices: `(b,)` positions in the training data set.
+            data: gives items (`data.pool_item(index)`), ids (`data.pool.id_of(index)`) and class names.
+
+        Returns:
+            A label by index. A point that is missing, or is `PENDING`, stays asked.
+        """
+
+
+class DatasetOracle(Oracle):
+    """The labels that the data set holds: simulation, and the default.
+
+    Example:
+        >>> from lightning_diffal import ActiveDataModule
+        >>> data = ActiveDataModule([("a", 0), ("b", 1), ("c", 1)], initial_labels=1)
+        >>> DatasetOracle().answer(np.array([2, 0]), data)
+        {2: 1, 0: 0}
+    """
+
+    def answer(self, indices: IntArray, data: ActiveDataModule) -> Mapping[int, Any]:
+        """The data set's own labels of all points."""
+        return dict(zip(indices.tolist(), data.own_labels(indices), strict=True))
+
+
+class CallableOracle(Oracle):
+    """A function that labels items.
+
+    Args:
+        function: called as `function(indices, items)` with data set positions and the items there; returns one
+            label each (a class, a class name, or `PENDING`), or labels by index, or `PENDING` for all of them.
+
+    Example:
+        >>> from lightning_diffal import ActiveDataModule
+        >>> data = ActiveDataModule([4, 7, 10], initial_labels=1)
+        >>> oracle = CallableOracle(lambda indices, items: [item % 2 for item in items])
+        >>> oracle.answer(np.array([1, 2]), data)
+        {1: 1, 2: 0}
+    """
+
+    def __init__(self, function: Callable[[list[int], list[Any]], Any]) -> None:
+        if not callable(function):
+            raise InvalidTypeError(f"Expected argument `function` to be callable, but got {type(function).__name__}.")
+        self.function = function
+
+    def answer(self, indices: IntArray, data: ActiveDataModule) -> Mapping[int, Any]:
+        """What the function says of the items."""
+        positions = indices.tolist()
+        labels = self.function(positions, [data.pool_item(index) for index in positions])
+        if labels is PENDING:
+            return {}
+        if isinstance(labels, Mapping):
+            return labels
+        if hasattr(labels, "tolist"):
+            labels = labels.tolist()
+        if not isinstance(labels, Sequence) or isinstance(labels, str) or len(labels) != len(positions):
+            raise InvalidLabelError(
+                f"Expected the oracle function to return one label (or PENDING) for each of {len(positions)} points, "
+                f"but got {reprlib.repr(labels)}. Nothing was applied."
+            )
+        return dict(zip(positions, labels, strict=True))
+
+
+def as_oracle(oracle: Any) -> Oracle:
+    """An oracle from what a user gave: an `Oracle`, a function, or `None` for the data set itself.
+
+    Raises:
+        InvalidTypeError: anything else.
+    """
+    if oracle is None:
+        return DatasetOracle()
+    if isinstance(oracle, Oracle):
+        return oracle
+    if callable(oracle) and not isinstance(oracle, type):
+        return CallableOracle(oracle)
+    raise InvalidTypeError(
+        "Expected argument `oracle` to be an Oracle, a function (indices, items) -> labels, or None, "
+        f"but got {oracle!r}."
+    )
+
+
+def checked_answers(
+    answers: Any, asked: IntArray, num_classes: int | None, class_names: Sequence[str] | None
+) -> dict[int, Label]:
+    """What an oracle answered, checked before anything is applied.
+
+    Args:
+        answers: a label by index.
+        asked: `(b,)` positions that were asked.
+        num_classes: labels have to fit it.
+        class_names: for labels given by name.
+
+    Returns:
+        The labels that arrived, without what is pending.
+
+    Raises:
+        InvalidTypeError: not a mapping.
+        InvalidIndexError: an answer to what was not asked.
+        InvalidLabelError: a label of a wrong type or out of range; the point is named.
+
+    Example:
+        >>> checked_answers({4: "dog", 2: PENDING}, np.array([2, 4]), None, ["cat", "dog"])
+        {4: 1}
+    """
+    if not isinstance(answers, Mapping):
+        raise InvalidTypeError(f"Expected an oracle to answer with labels by index, but got {type(answers).__name__}.")
+    known: dict[int, Label] = {}
+    open_points = set(asked.tolist())
+    for index, value in answers.items():
+        if isinstance(index, bool) or not isinstance(index, int | np.integer) or int(index) not in open_points:
+            raise InvalidIndexError(f"The oracle answered {index!r}, which was not asked. Nothing was applied.")
+        if value is PENDING:
+            continue
+        try:
+            known[int(index)] = parse_label(value, num_classes, class_names)
+        except InvalidLabelError as error:
+            hint = " An unknown label is PENDING." if value is None else ""
+            raise InvalidLabelError(
+                f"The oracle's answer for point {index}: {error}{hint} Nothing was applied."
+            ) from None
+    return known

@@ -1,0 +1,142 @@
+"""One query: how many points, which ones, and what the oracle says of them; on one process or many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightning_diffal._lightning import pl
+from lightning_diffal._random import generator_of
+from lightning_diffal.exceptions import InvalidIndexError
+from lightning_diffal.oracle import checked_answers
+from lightning_diffal.samplers.base import Query, QueryData
+
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
+
+__all__ = ["ask", "checked_query", "collect_answers", "next_query_size"]
+
+# Places in the run that draw random numbers, each from a generator of its own.
+_FEATURES, _SELECTION = 1, 2
+
+
+def next_query_size(active: ActiveLearning) -> int | str:
+    """How many points to ask next, or why none.
+
+    Args:
+        active: the run, after a round has trained.
+    """
+    pool = active.data.pool
+    if active.stop_reason is not None:
+        return active.stop_reason
+    if active.max_rounds is not None and active.state.round >= active.max_rounds:
+        return f"max_rounds={active.max_rounds} reached"
+    left = len(pool.pool_indices)
+    if not left:
+        return "the pool is empty"
+    if active.budget is not None:
+        left = min(left, active.budget - pool.n_bought - len(pool.pending_indices))
+        if left <= 0:
+            return f"budget={active.budget} spent"
+    if active.ranks.decide(lambda: time.monotonic() > active.deadline):
+        return f"max_time of {active.max_seconds:.0f} seconds is over"
+    for rule in active.stopping:
+        reason = rule(active.history)
+        if reason:
+            return str(reason)
+    return min(active.query_size, left)
+
+
+def collect_answers(active: ActiveLearning) -> None:
+    """Ask the oracle for whatever is pending, and label what it knows. All of an answer is applied, or nothing.
+
+    Args:
+        active: the run, after a query.
+    """
+    data = active.data
+    # in the order of choice, which people label in; what an earlier query left open comes first
+    rank = {index: place for place, index in enumerate(active.state.asked)}
+    pending = np.array(sorted(data.pending_indices.tolist(), key=lambda i: rank.get(i, -1)), dtype=np.int64)
+    if not len(pending):
+        return
+    answers = active.ranks.decide(
+        lambda: checked_answers(active.oracle.answer(pending, data), pending, data.num_classes, data.class_names)
+    )
+    data.pool.label(list(answers), list(answers.values()), round_=active.state.round + 1)
+
+
+def ask(
+    trainer: pl.Trainer,
+    active: ActiveLearning,
+    query_size: int,
+    timed: Callable[[str], AbstractContextManager[None]],
+) -> Query:
+    """Choose the points to ask next. Every process gets the same answer.
+
+    Args:
+        trainer: in a fit.
+        active: the run.
+        query_size: how many.
+        timed: measures a part by name.
+
+    Returns:
+        The sampler's query, checked.
+    """
+    data, state, ranks = active.data, active.state, active.ranks
+    wanted = frozenset(active.sampler.requires)
+    n_points = len(data.pool)
+    with timed("features"):
+        if wanted:
+            ranks.share_buffers(trainer.lightning_module)
+        seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
+        own = active.extractor(trainer, data, ranks.shard(n_points), wanted, seed)
+        # sorted: every process has to gather in the same order
+        rows = {name: ranks.gather(own[name], n_points) for name in sorted(wanted)}
+    labels = data.labels
+
+    def choose() -> Query:
+        known = QueryData(
+            features=rows.get("features"),
+            probabilities=rows.get("probabilities"),
+            labelled=data.labelled_indices,
+            labels=labels,
+            candidates=data.pool_indices,
+            pending=data.pending_indices,
+            num_classes=data.num_classes or 0,
+            num_points=n_points,
+        )
+        generator = generator_of(state.seed, _SELECTION, state.round)
+        return checked_query(active.sampler.select(known, query_size, generator), known, query_size)
+
+    with timed("select"):
+        return ranks.decide(choose)
+
+
+def checked_query(query: Query, data: QueryData, query_size: int) -> Query:
+    """Refuse what a sampler must not ask, before anything is asked.
+
+    Raises:
+        InvalidIndexError: points twice, outside the candidates, or another number than wanted.
+
+    Example:
+        >>> data = QueryData(num_points=4, candidates=np.array([1, 2]))
+        >>> len(checked_query(Query([2], [0.5]), data, 1))
+        1
+    """
+    wanted = min(query_size, len(data.candidates))
+    if len(query) != wanted or len(np.unique(query.indices)) != wanted:
+        raise InvalidIndexError(
+            f"The sampler was asked for {wanted} different points, but chose {len(query)}, "
+            f"{len(np.unique(query.indices))} of them different."
+        )
+    outside = np.setdiff1d(query.indices, data.candidates)
+    if len(outside):
+        raise InvalidIndexError(
+            f"The sampler chose points that may not be asked: {outside[:5].tolist()}. It has to return positions in "
+            "the full training data set, out of `data.candidates`."
+        )
+    return query

@@ -1,0 +1,135 @@
+"""What a run writes down as it goes, and what it reads back instead of doing it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_diffal._lightning import is_rehearsal, pl
+from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.journal import query_event, query_from_event
+from lightning_diffal.run_folder import RunFolder, open_run_folder
+from lightning_diffal.samplers.base import Query
+from lightning_diffal.state import RunState, weights_of
+
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
+
+__all__ = ["Recorder"]
+
+_KEY = "active_learning"
+
+
+class Recorder:
+    """The run's folder, seen from any process: the first one reads and writes, all apply the same.
+
+    Args:
+        active: the run.
+        folder: `None` on other processes, and where nothing is written.
+    """
+
+    def __init__(self, active: ActiveLearning, folder: RunFolder | None) -> None:
+        self.active = active
+        self.folder = folder
+
+    @classmethod
+    def open(cls, active: ActiveLearning, trainer: pl.Trainer, saved: dict[str, Any] | None) -> Recorder:
+        """Find or make the run's folder; without a checkpoint, go on from what it kept.
+
+        Args:
+            active: the run, its state restored where there is a checkpoint.
+            trainer: in a fit, the model set up.
+            saved: what the checkpoint holds of the run, or `None`.
+
+        Raises:
+            ResumeError: the folder belongs to another run, data set or number of classes.
+        """
+        recorder = cls(active, None)
+        if is_rehearsal(trainer) or active.run_dir is False:
+            return recorder
+        data = active.data
+
+        def find() -> tuple[dict[str, Any], dict[str, Any] | None]:
+            place = None if saved is None else saved["journal"]
+            recorder.folder = open_run_folder(active, trainer, place, resumes=saved is not None)
+            return recorder.folder.journal.header, recorder.folder.load() if saved is None else None
+
+        header, kept = active.ranks.decide(find)
+        if header["num_classes"] not in (None, data.num_classes):
+            raise ResumeError(
+                f"The run was begun with {header['num_classes']} classes, but now there are {data.num_classes}: give "
+                "the model and the data module that it began with."
+            )
+        if saved is None:
+            active.state.seed = header["seed"]
+            data.load_state_dict(header["data"])
+        if kept is not None:
+            active.state = RunState.from_checkpoint(kept[_KEY])
+            data.load_state_dict(kept[_KEY]["data"])
+            trainer.lightning_module.load_state_dict(kept["state_dict"])
+        if recorder.folder is not None:
+            if kept is not None:
+                recorder.folder.journal.rewind(kept[_KEY]["journal"]["lines"])
+            data.pool.observer = recorder.folder.journal.record
+        return recorder
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the journal knows what comes next."""
+        return self.active.ranks.decide(lambda: self.folder is not None and self.folder.journal.behind > 0)
+
+    def describe(self) -> dict[str, Any] | None:
+        """What a checkpoint has to know to find the journal, and the place in it."""
+        return None if self.folder is None else self.folder.describe()
+
+    def replayed_query(self) -> Query | None:
+        """What the journal says was asked next, if it knows; labels given before that are applied.
+
+        Raises:
+            ResumeError: the journal goes on in another round.
+        """
+        self.replay_labels()
+        folder, state = self.folder, self.active.state
+
+        def read() -> dict[str, Any] | None:
+            event = None if folder is None else folder.journal.next_event(["query"])
+            if event is not None and event["round"] != state.round:
+                raise ResumeError(
+                    f"The journal goes on with a query of round {event['round']}, but the run is in round "
+                    f"{state.round}: it is not the journal of this checkpoint."
+                )
+            return event
+
+        event = self.active.ranks.decide(read)
+        if event is None:
+            return None
+        query = query_from_event(event)
+        now = np.array(self.active.data.pool.positions_of(event), dtype=np.int64)
+        return Query(now, query.scores, query.details, query.summary)
+
+    def write_down(self, query: Query) -> None:
+        """Put a query into the journal, before it is asked."""
+        if self.folder is not None:
+            ids = self.active.data.pool.ids
+            names = None if ids is None else [ids[i] for i in query.indices]
+            self.folder.journal.record(query_event(query, self.active.state.round, names))
+
+    def replay_labels(self) -> None:
+        """Apply the labels, corrections and skips that the journal says came next, up to a query."""
+        folder = self.folder
+
+        def read() -> list[dict[str, Any]]:
+            events = []
+            while folder is not None and (event := folder.journal.next_event(["answer", "correction", "skip"])):
+                events.append(event)
+            return events
+
+        for event in self.active.ranks.decide(read):
+            self.active.data.pool.replay(event)
+
+    def keep(self, trainer: pl.Trainer) -> None:
+        """Keep the state at the border of a round, from which an explicit `run_dir` goes on."""
+        if self.folder is not None:
+            weights = weights_of(trainer.lightning_module)
+            self.folder.save({_KEY: self.active.contents(), "state_dict": weights})

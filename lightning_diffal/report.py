@@ -1,0 +1,169 @@
+"""Pictures of a run. Needs the extra `report` (matplotlib)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal._extras import require
+from lightning_diffal._files import replacing
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.metrics.savings import Curve, LabelsSaved
+
+__all__ = ["learning_curves"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Okabe & Ito's palette, told apart by colour-blind readers too; the order keeps neighbours distinct in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_INK, _MUTED, _GRID = "#222222", "#6B6B6B", "#E4E4E4"
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[Curve]],
+    path: str | os.PathLike[str],
+    *,
+    ylabel: str = "test accuracy",
+    title: str | None = None,
+    band: Literal["range", "std"] = "range",
+    saved: LabelsSaved | None = None,
+) -> None:
+    """Draw score against labels: for each name the mean over its seeds as a line, their spread as a band.
+
+    Args:
+        curves: for each name one curve a seed, each `(R,)` label counts and `(R,)` scores. Seeds are averaged at the
+            label counts that all of them share. The first name is drawn on top.
+        path: the picture to write; its suffix (`.png`, `.svg`, `.pdf`) chooses the format. The file is replaced as
+            a whole.
+        ylabel: name of the score.
+        title: a line above the picture.
+        band: `"range"` from the lowest to the highest seed, or `"std"` one standard deviation to either side.
+        saved: marked in the picture as the distance between the first two curves, where it has one.
+
+    Raises:
+        ConfigurationError: nothing to draw, or curves of one name without a label count in common.
+        MissingExtraError: matplotlib is not installed.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> random = [([10, 20, 30], [0.3, 0.5, 0.6]), ([10, 20, 30], [0.3, 0.4, 0.6])]
+        >>> ours = [([10, 20, 30], [0.3, 0.7, 0.8]), ([10, 20, 30], [0.3, 0.6, 0.7])]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     picture = pathlib.Path(folder) / "curves.png"
+        ...     learning_curves({"diffusion": ours, "random": random}, picture)
+        ...     picture.read_bytes()[1:4]
+        b'PNG'
+    """
+    if not curves:
+        raise ConfigurationError("Expected argument `curves` to hold at least one name, but got none.")
+    if band not in ("range", "std"):
+        raise ConfigurationError(f"Expected argument `band` to be 'range' or 'std', but got {band!r}.")
+    summaries = {name: _summary(name, seeds, band) for name, seeds in curves.items()}
+    # The object interface: no window system, no pyplot state that a user's own figures share.
+    figure = require("matplotlib.figure", extra="report").Figure(figsize=(7.2, 4.5), dpi=160, facecolor="white")
+    require("matplotlib.backends.backend_agg", extra="report").FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.085, 0.145, 0.755, 0.70))
+    colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(summaries)}
+    for depth, (name, (counts, mean, low, high)) in enumerate(reversed(list(summaries.items()))):
+        axes.fill_between(counts, low, high, color=colours[name], alpha=0.16, linewidth=0, zorder=2 + depth)
+        style = {"linewidth": 2.2, "solid_capstyle": "round", "marker": "o", "markersize": 3.8, "clip_on": False}
+        axes.plot(counts, mean, color=colours[name], zorder=20 + depth, **style)
+    if saved is not None and saved.saved:
+        _mark_saving(axes, saved)
+    _style_axes(figure, axes, summaries, ylabel, title)
+    _name_lines(figure, axes, {name: mean[-1] for name, (_, mean, _, _) in summaries.items()}, colours)
+    figure.text(0.085, 0.018, _caption(curves, band), color=_MUTED, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _summary(name: str, seeds: Sequence[Curve], band: str) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Label counts that all seeds share, and mean, lower and upper edge of the scores there; `(R,)` each."""
+    tables = []
+    for counts, scores in seeds:
+        counts, scores = np.asarray(counts, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+        if counts.ndim != 1 or counts.shape != scores.shape:
+            raise ConfigurationError(
+                f"Expected curves of {name!r} as two arrays of one shape (R,), "
+                f"but got {counts.shape} and {scores.shape}."
+            )
+        tables.append(dict(zip(counts.tolist(), scores.tolist(), strict=True)))
+    shared = sorted(set.intersection(*map(set, tables))) if tables else []
+    if not shared:
+        raise ConfigurationError(f"Expected curves of {name!r} with a label count in common, but got none.")
+    values = np.array([[table[count] for count in shared] for table in tables])
+    mean = values.mean(axis=0)
+    if band == "std":
+        return np.array(shared), mean, mean - values.std(axis=0), mean + values.std(axis=0)
+    return np.array(shared), mean, values.min(axis=0), values.max(axis=0)
+
+
+def _style_axes(
+    figure: Any, axes: Any, summaries: Mapping[str, Sequence[FloatArray]], ylabel: str, title: str | None
+) -> None:
+    ticker = require("matplotlib.ticker", extra="report")
+    counts = np.concatenate([summary[0] for summary in summaries.values()])
+    scores = np.concatenate([edge for summary in summaries.values() for edge in summary[1:]])
+    if scores.min() >= 0 and scores.max() <= 1:
+        axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+        axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
+    axes.set_xlim(counts.min(), counts.max() if counts.max() > counts.min() else counts.max() + 1)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=9, integer=True))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=7))
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#9A9A9A")
+    axes.tick_params(length=0, labelsize=9, colors=_MUTED, pad=6)
+    axes.set_xlabel("labels", color=_MUTED, fontsize=9.5, labelpad=5)
+    if title is not None:
+        figure.text(0.03, 0.945, title, color=_INK, fontsize=12.5, fontweight="bold")
+    figure.text(0.03, 0.885, ylabel, color=_MUTED, fontsize=9.5)  # above the axis: no neck needs turning to read it
+
+
+def _name_lines(figure: Any, axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """Write each name at the end of its line, moved apart where lines end close together."""
+    low, high = axes.get_ylim()
+    gap = 0.055 * (high - low)
+    ranked = sorted(ends, key=lambda name: ends[name])
+    heights = np.array([ends[name] for name in ranked])
+    for _ in range(100):  # push overlapping neighbours apart evenly until none overlap
+        short = np.maximum(gap - np.diff(heights), 0)
+        if short.max(initial=0) < 1e-3 * gap:
+            break
+        heights[:-1] -= short / 2
+        heights[1:] += short / 2
+    transform = axes.get_yaxis_transform()
+    for name, height in zip(ranked, heights, strict=True):
+        style = {"color": colours[name], "fontsize": 10.5, "fontweight": "bold", "va": "center", "clip_on": False}
+        axes.text(1.015, height, name, transform=transform, **style)
+
+
+def _mark_saving(axes: Any, saved: LabelsSaved) -> None:
+    """Drop both label counts to the foot of the picture, where no curve is, and name their distance there."""
+    ours, baseline = saved.ours or 0.0, saved.baseline or 0.0
+    low, high = axes.get_ylim()
+    foot = low + 0.07 * (high - low)
+    axes.plot([min(ours, baseline), max(ours, baseline)], [saved.target] * 2, color=_INK, linewidth=0.9, zorder=10)
+    axes.vlines([ours, baseline], low, saved.target, color=_INK, linewidth=0.9, linestyle=(0, (1, 2.5)), zorder=10)
+    arrow = {"arrowstyle": "<->", "color": _INK, "linewidth": 1.0, "shrinkA": 1, "shrinkB": 1}
+    axes.annotate("", (ours, foot), (baseline, foot), arrowprops=arrow, zorder=11)
+    words = f"{abs(baseline - ours):g} labels {'saved' if ours < baseline else 'more'} at {saved.target:.1%}"
+    place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "va": "center"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.annotate(words, ((ours + baseline) / 2, foot), **place, color=_INK, fontsize=9, bbox=box, zorder=11)
+    axes.set_ylim(low, high)
+
+
+def _caption(curves: Mapping[str, Sequence[Curve]], band: str) -> str:
+    sizes = sorted({len(seeds) for seeds in curves.values()})
+    if sizes == [1]:
+        return "One seed."
+    spread = "lowest to highest seed" if band == "range" else "one standard deviation to either side"
+    number = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return f"Line: mean of {number} seeds. Band: {spread}."

@@ -1,0 +1,216 @@
+"""The rounds of a run: train from a clean start, ask, label, train again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lightning_diffal import _lightning as lightning
+from lightning_diffal._lightning import pl, rank_zero_info
+from lightning_diffal._random import isolated_random_state, seed_everything
+from lightning_diffal.history import RoundRecord
+from lightning_diffal.query import ask, collect_answers, next_query_size
+from lightning_diffal.recorder import Recorder
+from lightning_diffal.state import weights_of
+
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
+
+__all__ = ["Rounds"]
+
+
+class Rounds:
+    """One call of `fit`: goes on from where `active.state` stands until the run ends.
+
+    Args:
+        trainer: in a fit; its fit loop is a plain one.
+        active: the run.
+    """
+
+    def __init__(self, trainer: pl.Trainer, active: ActiveLearning) -> None:
+        self.trainer = trainer
+        self.active = active
+        self.state = active.state
+        self.data = active.data
+        self.recorder = active.recorder or Recorder(active, None)
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Train, ask, train again; ends with the reason in the last record."""
+        lightning.discard_train_loader(self.trainer)
+        with lightning.name_rounds(self.trainer):
+            if lightning.is_rehearsal(self.trainer):
+                self._rehearse()
+                return
+            self._begin_without_labels()
+            while (reason := self._next_labels()) is None:
+                self._train()
+        self.state.history[-1].stop_reason = reason
+        rank_zero_info(f"Active learning ended after round {self.state.round}: {reason}.")
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def _train(self) -> None:
+        state = self.state
+        self.seconds = {}
+        if state.phase == "train":
+            self._begin_round()
+        self.trainer.callback_metrics["round"] = torch.tensor(state.round)
+        with self._timed("fit"):
+            self.trainer.fit_loop.run()
+        self.active.forget_resumed_state()
+        logged = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name != "round"}
+        record = RoundRecord(
+            round=state.round,
+            seed=state.seed + state.round,
+            labelled=self.data.labelled_indices,
+            # a round resumed after its last epoch logs nothing again
+            metrics={**state.metrics, **logged} | self._evaluate(),
+            seconds=self.seconds,
+        )
+        state.history.append(record)
+        state.phase, state.metrics, state.round_weights = "query", {}, None
+        self._log({"round": state.round, "n_labelled": record.n_labelled})
+        self._tell("on_round_end")
+        self.recorder.keep(self.trainer)  # last, so that a hook that is killed is called again
+
+    def _begin_round(self) -> None:
+        """Everything as in a fresh `Trainer.fit` with this seed, in the order in which Lightning does it."""
+        trainer, active = self.trainer, self.active
+        self._reset_weights()
+        lightning.fresh_fit_loop(trainer, active.limits)
+        lightning.reset_results(trainer, self.state.round)
+        lightning.reset_model_checkpoints(trainer)
+        self._tell("on_round_start")
+        seed_everything(self.state.seed + self.state.round)
+        lightning.restart_callbacks(trainer, active.pristine, "setup")
+        lightning.configure_optimizers(trainer, active.precision_state)
+        lightning.restart_callbacks(trainer, active.pristine, "on_fit_start")
+        self.state.phase = "training"
+
+    def _reset_weights(self) -> None:
+        """The weights that this round starts from; the same ones where the round has to be done again."""
+        module, state, reset = self.trainer.lightning_module, self.state, self.active.reset
+        initial = state.initial_weights or {}
+        if state.round_weights is not None:
+            module.load_state_dict(state.round_weights)
+        elif reset == "initial" or not state.has_trained:
+            module.load_state_dict(initial)
+        elif isinstance(reset, float):
+            with torch.no_grad():  # shrink and perturb (Ash & Adams 2020): old weights shrunk, new ones as noise
+                for name, parameter in module.named_parameters():
+                    parameter.mul_(reset).add_(initial[name].to(parameter.device), alpha=1 - reset)
+        if reset != "initial":
+            state.round_weights = weights_of(module)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Metrics of the best weights where they are wanted, and of the test set."""
+        found: dict[str, float] = {}
+        best = lightning.best_checkpoint(self.trainer) if self.active.weights == "best" else None
+        if best is None and not self.active.test_each_round:
+            return found
+        with isolated_random_state(), self._timed("evaluate"):
+            if best is not None:
+                saved = self.trainer.strategy.load_checkpoint(best)
+                self.trainer.lightning_module.load_state_dict(saved["state_dict"])
+                found |= lightning.evaluate(self.trainer, "validate")
+            if self.active.test_each_round:
+                found |= lightning.evaluate(self.trainer, "test")
+        return found
+
+    # --------------------------------------------------------------------------------------------------- labels
+
+    def ask_first(self) -> None:
+        """Get the first labels of a cold start now, since something is about to train before the rounds do."""
+        self._begin_without_labels()
+        self._next_labels()
+
+    def _begin_without_labels(self) -> None:
+        """A cold start: the first query comes before any training, and has a record of its own."""
+        state = self.state
+        if state.has_begun or len(self.data.labelled_indices):
+            return
+        state.history.append(RoundRecord(round=0, seed=state.seed, labelled=np.empty(0, dtype=np.int64)))
+        state.phase = "query"
+
+    def _next_labels(self) -> str | None:
+        """Get to where the next round can train. Returns why the run ends instead, where it does."""
+        state, active, data = self.state, self.active, self.data
+        if state.phase in ("train", "training"):
+            return None
+        record = state.history[-1]
+        self.seconds = record.seconds
+        if state.phase == "query":
+            size = next_query_size(active)
+            if isinstance(size, str):
+                return size
+            record.query = self.recorder.replayed_query()
+            if record.query is None:
+                record.query = ask(self.trainer, active, size, self._timed)
+                self.recorder.write_down(record.query)
+            record.stop_reason = None
+            data.pool.ask(record.query.indices)
+            state.asked, state.phase = record.query.indices.tolist(), "answers"
+            self._log(dict(record.query.summary))
+        self.recorder.replay_labels()
+        if not self.recorder.is_behind:
+            with self._timed("oracle"):
+                collect_answers(active)
+        waiting = set(state.asked) & set(data.pending_indices.tolist())
+        arrived = int((data.pool.rounds_of(data.labelled_indices) == state.round + 1).sum())
+        if waiting and (active.min_answers is None or arrived < active.min_answers):
+            return f"waiting for answers to {len(waiting)} of the {len(state.asked)} points asked"
+        if not len(data.labelled_indices):
+            return "no label has arrived, so there is nothing to train on"
+        rank_zero_info(
+            f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
+            f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
+        )
+        state.round, state.phase, state.asked = state.round + 1, "train", []
+        return None
+
+    def _rehearse(self) -> None:
+        """`fast_dev_run` and `overfit_batches`: one plain fit and one batch of features; nothing is asked."""
+        if len(self.data.labelled_indices):
+            self._begin_round()
+            self.trainer.fit_loop.run()
+            self.state.phase, self.state.round_weights = "train", None
+        self.active.extractor(
+            self.trainer,
+            self.data,
+            np.arange(min(self.data.batch_size, len(self.data.pool))),
+            frozenset(self.active.sampler.requires),
+            seed=self.state.seed,
+        )
+        rank_zero_info("fast_dev_run or overfit_batches: one round without a query; no label was bought.")
+
+    # -------------------------------------------------------------------------------------------------- helpers
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+
+    def _tell(self, hook: str) -> None:
+        """Call an optional hook of callbacks, model and data module."""
+        for listener in (*lightning.callbacks_of(self.trainer), self.trainer.lightning_module, self.data):
+            method: Any = getattr(listener, hook, None)
+            if callable(method):
+                method(self.trainer)
+
+    def _log(self, values: dict[str, float]) -> None:
+        """Send the run's own numbers to the loggers, on the step axis of training."""
+        if not values or not self.trainer.is_global_zero:
+            return
+        step = lightning.global_batches(self.trainer)
+        for logger in self.trainer.loggers:
+            logger.log_metrics({f"active/{name}": float(value) for name, value in values.items()}, step=step)
+            logger.save()

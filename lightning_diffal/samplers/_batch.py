@@ -1,0 +1,132 @@
+"""How a batch is picked: in passes, best points first, spread over the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from lightning_diffal import diffusion
+from lightning_diffal.samplers.base import QueryData
+
+__all__ = ["Batch", "PointGraph", "pick_batch"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class PointGraph:
+    """The graph of the distinct points. `inverse` leads from a point of the data set to its node."""
+
+    inverse: IntArray
+    transition: sp.csr_matrix
+    centrality: FloatArray
+
+    @property
+    def n_nodes(self) -> int:
+        """How many distinct points there are."""
+        return len(self.centrality)
+
+
+class Batch(NamedTuple):
+    """The points picked, in order, with what they scored when they were.
+
+    Attributes:
+        indices: `(b,)` positions in the data set.
+        scores: `(b,)`.
+        label_equivalents: `(b,)` how well labels and asked points covered each.
+        pool_label_equivalents: the mean over all candidates before the first pick.
+    """
+
+    indices: IntArray
+    scores: FloatArray
+    label_equivalents: FloatArray
+    pool_label_equivalents: float
+
+
+def pick_batch(
+    space: PointGraph,
+    summary: diffusion.LabelSummary,
+    data: QueryData,
+    size: int,
+    keys: npt.NDArray[np.float64],
+    *,
+    n_steps: int,
+    n_passes: int,
+    centrality: float,
+) -> Batch:
+    """Pick `size` candidates in passes; after each, the picks absorb walks and so repel the next ones.
+
+    Args:
+        space: the graph.
+        summary: the diffused labels; they stay as they are throughout.
+        data: candidates, labelled and pending points.
+        size: at most the number of candidates.
+        keys: `(N,)` break ties.
+        n_steps: of the diffusion of asked points.
+        n_passes: never more than `size` are made.
+        centrality: weight of the centrality in the score.
+    """
+    known, waiting = space.inverse[data.labelled], space.inverse[data.pending]
+    candidates = data.candidates[np.argsort(keys[data.candidates], kind="stable")]
+    tier = _tiers(space.inverse[candidates], np.concatenate([known, waiting]), space.n_nodes)
+    fresh, copies = candidates[tier == 0], candidates[tier > 0]  # fresh: one point a node, in the order of the keys
+    asked, picked = np.unique(waiting), np.empty(0, np.int64)
+    scores, equivalents = np.empty(0, np.float32), np.empty(0, np.float32)
+    pool_mean = 0.0
+    passes = min(n_passes, size)
+    for number in range(passes + 1):
+        if len(picked) == size:
+            break
+        mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
+        score = 1 - np.minimum(1, summary.margin + mass) + np.float32(centrality) * space.centrality
+        equivalent = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
+        if number == 0:
+            pool_mean = float(equivalent[space.inverse[candidates]].mean(dtype=np.float64))
+        if number < passes:
+            want = size * (number + 1) // passes - size * number // passes
+            nodes = space.inverse[fresh]
+            positions = _spread(space.transition, nodes, score[nodes], want)
+            chosen, fresh = fresh[positions], np.delete(fresh, positions)
+        else:  # copies of points that are known or asked, when nothing else is left
+            order = np.lexsort((-score[space.inverse[copies]], tier[tier > 0]))
+            chosen = copies[order[: size - len(picked)]]
+        nodes = space.inverse[chosen]
+        picked = np.concatenate([picked, chosen])
+        scores = np.concatenate([scores, score[nodes]])
+        equivalents = np.concatenate([equivalents, equivalent[nodes]])
+        asked = np.union1d(asked, nodes)
+    return Batch(picked, scores, equivalents, pool_mean)
+
+
+def _tiers(nodes: IntArray, held: IntArray, n_nodes: int) -> IntArray:
+    """How many copies of each candidate come before it: held ones, then candidates earlier in the list."""
+    order = np.argsort(nodes, kind="stable")
+    ordered = nodes[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    rank = np.arange(len(nodes)) - np.repeat(starts, np.diff(np.append(starts, len(nodes))))
+    tiers = np.empty(len(nodes), np.int64)
+    tiers[order] = rank
+    return tiers + np.bincount(held, minlength=n_nodes)[nodes]
+
+
+def _spread(transition: sp.csr_matrix, nodes: IntArray, scores: FloatArray, size: int) -> IntArray:
+    """Positions in `nodes` of the best, no two adjacent; filled up with the best left where such run out."""
+    blocked: BoolArray = np.zeros(transition.shape[0], dtype=bool)
+    chosen: list[int] = []
+    passed_over: list[int] = []
+    for position in np.argsort(-scores, kind="stable"):  # equal scores: in the order of the keys
+        if len(chosen) == size:
+            break
+        node = nodes[position]
+        if blocked[node]:
+            passed_over.append(position)
+            continue
+        chosen.append(position)
+        blocked[transition.indices[transition.indptr[node] : transition.indptr[node + 1]]] = True
+    return np.array(chosen + passed_over[: size - len(chosen)], dtype=np.int64)

@@ -1,0 +1,206 @@
+"""The sampler this package exists for: ask where the diffused labels are weak."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal import diffusion, graph
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.neighbors import NeighborBackend, nearest_neighbors, nearest_rows
+from lightning_diffal.samplers._batch import PointGraph, pick_batch
+from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
+
+__all__ = ["DiffusionSampler"]
+
+FloatArray = npt.NDArray[np.float32]
+
+_EXPLORED = 3.0  # label equivalents from which on a point counts as explored
+
+
+class DiffusionSampler(QuerySampler):
+    r"""Asks the points whose diffused label is weakest, the more central ones first, spread over the graph.
+
+    Labels diffuse over the nearest-neighbour graph of the features; points that no label reaches and points where two
+    labels meet are both weak, so the sampler explores first and refines borders later, without a switch. The score is
+
+    .. math:: (1 - \min(1, m_i + q_i)) + \lambda \, \operatorname{rank}(d_i) / N
+
+    with the margin :math:`m_i` of the diffused label, the mass :math:`q_i` of points asked already and the rank of the
+    weighted degree. The batch is picked in passes: within one, no two picks are neighbours; after each, the new picks
+    absorb. Kushnir and Venturi, "Diffusion-based deep active learning", 2020, with absorption and centrality added.
+    Without any label the same rule covers the graph, most central points first.
+
+    Points with exactly equal features are one node of the graph. Further copies of a labelled, pending or picked point
+    are asked only when nothing else is left.
+
+    `Query.details` holds for every pick: `margin`, `reach` (probability that a walk meets a label),
+    `label_equivalents` (reach, asked points included, in labels), `phase` (`"exploration"` below 3 label equivalents
+    and a reach of one half, else `"refinement"`), `predicted` (class, -1 where no label arrives; `(b, C)` for
+    multi-label targets) and `nearest_labelled` (index of the nearest labelled point in feature space, -1 if none).
+    `Query.summary` holds `exploration_share` of the query and `mean_label_equivalents` of the candidates before it.
+
+    The graph of the last features is kept and used again where they did not change (a frozen backbone).
+
+    Args:
+        n_neighbors: neighbours of each point in the graph.
+        n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.default_n_steps` of the size of the graph.
+        metric: `"euclidean"`, or `"cosine"` for the direction of the features only.
+        backend: how neighbours are found, see `lightning_diffal.neighbors.nearest_neighbors`.
+        centrality: :math:`\lambda`, at least 0.
+        n_passes: passes in which a batch is picked; never more than it has points.
+        multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
+
+    Raises:
+        ConfigurationError: an argument out of range.
+
+    Example:
+        >>> features = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+        >>> data = QueryData(features=features, labelled=[0], labels=[0], num_classes=2)
+        >>> query = DiffusionSampler(n_neighbors=2).select(data, 1, np.random.default_rng(0))
+        >>> query.indices.tolist(), query.details["phase"].tolist(), query.details["predicted"].tolist()
+        ([4], ['exploration'], [-1])
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def __init__(
+        self,
+        n_neighbors: int = 15,
+        n_steps: int | Literal["auto"] = "auto",
+        *,
+        metric: str = "euclidean",
+        backend: str | NeighborBackend = "auto",
+        centrality: float = 0.1,
+        n_passes: int = 8,
+        multilabel: Literal["mean", "max"] = "mean",
+    ) -> None:
+        _check_count("n_neighbors", n_neighbors)
+        if n_steps != "auto":
+            _check_count("n_steps", n_steps, "an integer of at least 1 or 'auto'")
+        _check_count("n_passes", n_passes)
+        _check_choice("metric", metric, ("euclidean", "cosine"))
+        if not callable(backend) and backend not in ("auto", "exact", "pynndescent"):
+            raise ConfigurationError(
+                f"Expected argument `backend` to be 'auto', 'exact', 'pynndescent', or a callable, but got {backend!r}."
+            )
+        _check_choice("multilabel", multilabel, ("mean", "max"))
+        if isinstance(centrality, bool) or not isinstance(centrality, (int, float)) or not 0 <= centrality < np.inf:
+            raise ConfigurationError(
+                f"Expected argument `centrality` to be a finite number of at least 0, but got {centrality!r}."
+            )
+        self.n_neighbors = n_neighbors
+        self.n_steps = n_steps
+        self.metric = metric
+        self.backend = backend
+        self.centrality = centrality
+        self.n_passes = n_passes
+        self.multilabel: Literal["mean", "max"] = multilabel
+        self._kept: tuple[tuple[Any, ...], PointGraph] | None = None
+
+    def __repr__(self) -> str:
+        arguments = ("n_neighbors", "n_steps", "metric", "backend", "centrality", "n_passes", "multilabel")
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in arguments)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+    def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
+        """Choose `min(query_size, M)` of the candidates.
+
+        The first and only draw from `generator` is one key per point of the data set, which breaks every tie.
+
+        Args:
+            data: needs `features`, `(N, D)`.
+            query_size: how many points to choose, at least 1.
+            generator: breaks ties.
+
+        Returns:
+            The chosen points in the order of choice, with the reasons in `details`.
+
+        Raises:
+            ConfigurationError: no features, or a `query_size` below 1.
+        """
+        _check_count("query_size", query_size)
+        if data.features is None:
+            raise ConfigurationError("Expected argument `data` to hold `features`, but got None.")
+        keys = generator.random(data.num_points)
+        space = self._graph(data.features)
+        n_steps = diffusion.default_n_steps(space.n_nodes) if self.n_steps == "auto" else self.n_steps
+        summary = self._summary(space, data, n_steps)
+        batch = pick_batch(
+            space,
+            summary,
+            data,
+            min(query_size, len(data.candidates)),
+            keys,
+            n_steps=n_steps,
+            n_passes=self.n_passes,
+            centrality=self.centrality,
+        )
+        nodes = space.inverse[batch.indices]
+        reach = summary.reach[nodes]
+        # on graphs of a few dozen nodes no reach amounts to three labels
+        exploration = (batch.label_equivalents < _EXPLORED) & (reach < 0.5)
+        by_key = data.labelled[np.argsort(keys[data.labelled], kind="stable")]
+        return Query(
+            batch.indices,
+            batch.scores,
+            details={
+                "margin": summary.margin[nodes],
+                "reach": reach,
+                "label_equivalents": batch.label_equivalents,
+                "phase": np.where(exploration, "exploration", "refinement"),
+                "predicted": summary.predicted[nodes],
+                "nearest_labelled": nearest_rows(data.features, batch.indices, by_key, metric=self.metric),
+            },
+            summary={
+                "exploration_share": float(exploration.mean()) if len(batch.indices) else 0.0,
+                "mean_label_equivalents": batch.pool_label_equivalents,
+            },
+        )
+
+    def _graph(self, features: FloatArray) -> PointGraph:
+        """The graph of these features: the kept one if they did not change."""
+        digest = hashlib.blake2b(np.ascontiguousarray(features).data, digest_size=16).digest()
+        source = (digest, features.shape, self.n_neighbors, self.metric, self.backend)
+        if self._kept is None or self._kept[0] != source:
+            self._kept = None  # free it first
+            self._kept = (source, self._build(features))
+        return self._kept[1]
+
+    def _build(self, features: FloatArray) -> PointGraph:
+        representatives, inverse, _ = graph.collapse_duplicates(features)
+        # the nodes stand in an order of their content, so a fixed seed favours no position in the data set
+        indices, distances = nearest_neighbors(
+            features[representatives],
+            self.n_neighbors,
+            metric=self.metric,
+            backend=self.backend,
+            generator=np.random.default_rng(0),
+        )
+        if self.metric == "cosine":
+            distances = np.sqrt(2 * distances)  # the chord, on which the kernel is Gaussian
+        weights = graph.self_tuning_weights(indices, distances)
+        return PointGraph(inverse, graph.transition_matrix(weights), graph.centrality(weights))
+
+    def _summary(self, space: PointGraph, data: QueryData, n_steps: int) -> diffusion.LabelSummary:
+        known = space.inverse[data.labelled]
+        if data.is_multilabel:
+            return diffusion.multilabel_summary(
+                space.transition, known, data.labels, n_steps, reduction=self.multilabel
+            )
+        return diffusion.label_summary(space.transition, known, data.labels, data.num_classes, n_steps)
+
+
+def _check_count(name: str, value: Any, expected: str = "an integer of at least 1") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigurationError(f"Expected argument `{name}` to be {expected}, but got {value!r}.")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"Expected argument `{name}` to be one of {choices}, but got {value!r}.")

@@ -1,0 +1,94 @@
+"""Where a run stands: everything that a resumed process needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.history import History
+
+__all__ = ["FORMAT", "Phase", "RunState", "weights_of"]
+
+FORMAT = 1
+"""Version of what `RunState.to_checkpoint` writes."""
+
+Phase = Literal["train", "training", "query", "answers"]
+"""What comes next: a round from its start; the rest of one; a query; answers to it."""
+
+
+@dataclass
+class RunState:
+    """One active learning run.
+
+    Args:
+        round: the round that trains, or that has trained last.
+        phase: what comes next.
+        seed: of the run; the training of a round is seeded with `seed + round`.
+        history: a record for each finished round.
+        asked: positions of the running query.
+        initial_weights: what every round starts from; set before the first one.
+        round_weights: what the running round started from, where that is not `initial_weights`.
+        metrics: what the running round had logged when this was saved.
+
+    Example:
+        >>> state = RunState(seed=7)
+        >>> RunState.from_checkpoint(state.to_checkpoint()).seed
+        7
+    """
+
+    round: int = 0
+    phase: Phase = "train"
+    seed: int = 0
+    history: History = field(default_factory=History)
+    asked: list[int] = field(default_factory=list)
+    initial_weights: dict[str, Tensor] | None = None
+    round_weights: dict[str, Tensor] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything happened that a new model would not know of."""
+        return self.round > 0 or self.phase != "train" or len(self.history) > 0
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a round has ended, so that weights other than the initial ones exist."""
+        return any(record.n_labelled for record in self.history)
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dicts only: `torch.load(weights_only=True)` reads it."""
+        return {
+            "format": FORMAT,
+            "round": self.round,
+            "phase": self.phase,
+            "seed": self.seed,
+            "history": self.history.state_dict(),
+            "asked": list(self.asked),
+            "initial_weights": self.initial_weights,
+            "round_weights": self.round_weights,
+            "metrics": dict(self.metrics),
+        }
+
+    @classmethod
+    def from_checkpoint(cls, saved: Mapping[str, Any]) -> RunState:
+        """What `to_checkpoint` gave.
+
+        Raises:
+            ResumeError: written in a format that this version does not read.
+        """
+        if saved.get("format") != FORMAT:
+            raise ResumeError(
+                f"The active learning state in this checkpoint has format {saved.get('format')!r}, and this version of "
+                f"lightning-diffal reads format {FORMAT}: install the version that wrote it."
+            )
+        values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history"}
+        return cls(history=History.from_state(saved["history"]), **values)
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of the module's state on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}

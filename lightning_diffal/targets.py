@@ -1,0 +1,203 @@
+"""Labels as values, and the place where they sit in an item of a data set."""
+
+from __future__ import annotations
+
+import copy
+import reprlib
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lightning_diffal.exceptions import InvalidLabelError
+
+__all__ = ["MISSING", "Label", "Target", "parse_label", "read_target", "with_target", "without_target"]
+
+Label = int | tuple[int, ...]
+"""A class, or zeros and ones for each class of a multi-label target."""
+Target = int | str
+"""Position of the label in a tuple, key of it in a dict, or `"auto"`."""
+
+MISSING: Final = object()
+"""What `read_target` gives for an item that holds no label."""
+
+_KEYS = ("label", "labels", "target", "targets", "y")
+_LARGEST = np.iinfo(np.int64).max
+
+
+def parse_label(value: Any, num_classes: int | None = None, class_names: Sequence[str] | None = None) -> Label:
+    """A label as an integer class, or as a tuple of zeros and ones for a multi-label target.
+
+    Args:
+        value: an integer, a class name, an array or tensor holding one integer, or a vector of zeros and ones.
+            Booleans, and floats that are exactly 0 or 1, are what binary losses take, so they are classes too.
+        num_classes: where known, the label must fit it.
+        class_names: names of the classes, where labels may be given by name.
+
+    Raises:
+        InvalidLabelError: anything else.
+
+    Example:
+        >>> parse_label(np.int64(3)), parse_label("cat", class_names=["dog", "cat"]), parse_label([1.0, 0.0, 1.0])
+        (3, 1, (1, 0, 1))
+    """
+    if isinstance(value, str):
+        if class_names is None or value not in class_names:
+            known = "no `class_names` are given" if class_names is None else f"the classes are {list(class_names)}"
+            raise InvalidLabelError(f"Expected a label to be an integer class, but got {value!r}, and {known}.")
+        return list(class_names).index(value)
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.is_floating_point() else value.numpy()
+    array = _as_array(value)
+    if array is None or array.dtype.kind not in "iubf" or array.ndim > 1 or array.size == 0:
+        raise InvalidLabelError(
+            "Expected a label to be an integer class or a vector of zeros and ones, "
+            f"but got {reprlib.repr(value)} of type {type(value).__name__}."
+        )
+    if array.size > 1:
+        return _parse_vector(array, num_classes)
+    single = array.reshape(()).item()  # a class may be wrapped in one dimension
+    if isinstance(single, float) and single not in (0.0, 1.0):
+        raise InvalidLabelError(
+            f"Expected a label to be an integer class, but got {single!r}. Regression targets are not supported."
+        )
+    label = int(single)
+    top = _LARGEST if num_classes is None else num_classes - 1
+    if not 0 <= label <= top:
+        bound = "" if num_classes is None else f" and at most {top}"
+        raise InvalidLabelError(f"Expected a label to be at least 0{bound}, but got {label}.")
+    return label
+
+
+def _as_array(value: Any) -> npt.NDArray[Any] | None:
+    try:
+        return np.asarray(value)
+    except ValueError:  # nested lists of different lengths
+        return None
+
+
+def _parse_vector(array: npt.NDArray[Any], num_classes: int | None) -> Label:
+    if not np.isin(array, (0, 1)).all():
+        raise InvalidLabelError(f"Expected a multi-label target to hold zeros and ones, but got {array[:10].tolist()}.")
+    if num_classes is not None and array.size != num_classes:
+        raise InvalidLabelError(
+            f"Expected a multi-label target to hold {num_classes} zeros and ones, but got {array.size}."
+        )
+    return tuple(int(v) for v in array)
+
+
+def read_target(item: Any, target: Target = "auto") -> Any:
+    """The label that an item of the data set holds, as it is, or `MISSING`.
+
+    Args:
+        item: `(x, y)`, `(x, ..., y)`, `(x,)`, `x` or a dict.
+        target: where the label sits. `"auto"`: the last of two or more, or the first of the keys
+            `label`, `labels`, `target`, `targets`, `y`.
+
+    Example:
+        >>> read_target(("image", 3)), read_target({"x": "image", "label": 3})
+        (3, 3)
+        >>> read_target("image") is MISSING
+        True
+    """
+    place = _place(item, target)
+    return MISSING if place is None else item[place]
+
+
+def with_target(item: Any, label: Label, target: Target = "auto", class_names: Sequence[str] | None = None) -> Any:
+    """The item with this label in it, in the type that its own label has.
+
+    Args:
+        item: an item of the data set; it is not changed.
+        label: the label to put in.
+        target: where it belongs. An item without any label becomes `(x, label)`, or gets the key.
+        class_names: for items that hold their labels by name.
+
+    Example:
+        >>> with_target(("image", torch.tensor(0)), 3), with_target("image", 3), with_target({"x": 1.0}, 3)
+        (('image', tensor(3)), ('image', 3), {'x': 1.0, 'label': 3})
+    """
+    place = _place(item, target)
+    if isinstance(item, Mapping):
+        key = place if place is not None else (target if isinstance(target, str) and target != "auto" else _KEYS[0])
+        changed = _own_copy(item)
+        changed[key] = _like(item.get(key), label, class_names)
+        return changed
+    if place is None:
+        rest = tuple(item) if isinstance(item, tuple | list) else (item,)
+        return (*rest, _like(None, label, class_names))
+    values = list(item)
+    values[int(place)] = _like(values[int(place)], label, class_names)
+    return (
+        item._replace(**dict(zip(item._fields, values, strict=True)))
+        if hasattr(item, "_fields")
+        else type(item)(values)
+    )
+
+
+def without_target(batch: Any, target: Target = "auto") -> Any:
+    """A batch without its label: what `forward` takes.
+
+    Args:
+        batch: as the loader gives it.
+        target: where the label sits in an item. A batch keeps the same places; where a collate function made a
+            dict of tuples or the other way round, the label is looked for as with `"auto"`.
+
+    Returns:
+        A dict without the key, a tuple of what is left, or the batch itself where it holds no label.
+
+    Example:
+        >>> without_target(["images", "labels"]), without_target({"x": "images", "y": "labels"})
+        (('images',), {'x': 'images'})
+    """
+    place = _place(batch, target)
+    if place is None and isinstance(batch, Mapping) != isinstance(target, str):  # a position, and the batch has keys
+        place = _place(batch, "auto")
+    if isinstance(batch, Mapping):
+        rest = _own_copy(batch)
+        if place is not None:
+            del rest[place]
+        return rest
+    if place is None:
+        return batch
+    position = int(place) % len(batch)
+    return tuple(value for i, value in enumerate(batch) if i != position)
+
+
+def _place(item: Any, target: Target) -> Any:
+    if isinstance(item, Mapping):
+        keys = _KEYS if target == "auto" else (target,)
+        return next((key for key in keys if key in item), None)
+    if not isinstance(item, tuple | list):
+        return None
+    if target == "auto":
+        return len(item) - 1 if len(item) >= 2 else None
+    if isinstance(target, str) or not -len(item) <= target < len(item):
+        return None
+    return target
+
+
+def _own_copy(item: Mapping[Any, Any]) -> MutableMapping[Any, Any]:
+    """A shallow copy that may be changed, of the same kind: a tokenizer's output is more than its keys."""
+    return copy.copy(item) if isinstance(item, MutableMapping) else dict(item)
+
+
+def _like(own: Any, label: Label, class_names: Sequence[str] | None) -> Any:
+    """The label in the type and shape of the one that it replaces."""
+    if isinstance(own, torch.Tensor):
+        shape = own.shape if own.numel() == np.size(label) else np.shape(label)
+        return torch.tensor(label, dtype=own.dtype, device=own.device).reshape(shape)
+    if isinstance(own, np.ndarray):
+        return np.asarray(label, dtype=own.dtype).reshape(own.shape if own.size == np.size(label) else np.shape(label))
+    if isinstance(own, np.number | np.bool_):
+        return np.asarray(label, dtype=own.dtype)[()]
+    if isinstance(label, tuple):
+        return (
+            list(label) if isinstance(own, list) else label if isinstance(own, tuple) else torch.tensor(label).float()
+        )
+    if isinstance(own, str) and class_names is not None:
+        return class_names[label]
+    return type(own)(label) if isinstance(own, bool | float) else label

@@ -1,0 +1,224 @@
+"""A killed job comes back where it was, to the bit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
+from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.samplers import RandomSampler
+from tests.helpers import TRAIN, VAL, Net, Snapshots, blobs, pl_callbacks, quiet_trainer, same_weights
+
+SCRIPT = Path(__file__).with_name("resume_script.py")
+
+
+def script(folder, spec, mode, *args):
+    return subprocess.run(
+        [sys.executable, SCRIPT, folder, spec, mode, *args], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def read(folder):
+    rounds = {}
+    for line in (folder / "log.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        rounds[row.pop("round")] = row
+    return rounds, json.loads((folder / "done.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("full")
+    finished = script(folder, "none", "full")
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return read(folder)
+
+
+KILLS = [
+    "batch:0:1",
+    "epoch_start:1:1",
+    "epoch_end:1:1",
+    "batch:1:2",
+    "validation:1:2",
+    "train_end:1",
+    "round_end:1",
+    "select:1",
+    "oracle:1",
+    "round_start:2",
+    "batch:2:0",
+    "checkpoint:2:1",
+    "batch:3:2",
+]
+# from an explicit `run_dir`, without a checkpoint of Lightning's
+FOLDER_KILLS = ["select:0", "oracle:1", "round_start:2", "batch:2:1", "round_end:2"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "how"), [(spec, "checkpoint") for spec in KILLS] + [(spec, "folder") for spec in FOLDER_KILLS]
+)
+def test_killed_and_resumed(spec, how, tmp_path, uninterrupted):
+    killed = script(tmp_path, spec, "full", how)
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    resumed = script(tmp_path, "none", "resume", how)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    rounds, done = read(tmp_path)
+    expected_rounds, expected = uninterrupted
+    assert done == expected
+    assert rounds == expected_rounds
+    bought = [json.loads(line) for line in (tmp_path / "bought.jsonl").read_text().splitlines()]
+    # only a query that was cut off before its answers were written down is put to the oracle again
+    assert len(bought) == (4 if spec.startswith("oracle") else 3)
+    assert {index for query in bought for index in query} == {i for picks in done["picks"][:-1] for i in picks}
+
+
+def run(tmp_path, model=None, data=None, ckpt_path=None, callbacks=(), max_rounds=2, **kwargs):
+    torch.manual_seed(1)
+    active = ActiveLearning(DiffusionSampler(), query_size=6, max_rounds=max_rounds, seed=3, **kwargs)
+    data = data or ActiveDataModule(
+        TRAIN, val_dataset=VAL, test_dataset=VAL, initial_labels=[3, 90, 41, 17], batch_size=4
+    )
+    checkpoint = pl_callbacks.ModelCheckpoint(tmp_path, save_top_k=-1, every_n_epochs=1)
+    trainer = quiet_trainer([active, checkpoint, *callbacks], enable_checkpointing=True)
+    model = model or Net()
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path)
+    return trainer, model, data, active
+
+
+def saved(tmp_path, round_, epoch=1):
+    (path,) = tmp_path.glob(f"round={round_}-epoch={epoch}-*.ckpt")
+    return path
+
+
+def test_every_checkpoint_of_a_run_leads_to_the_same_end(tmp_path):
+    snapshots = Snapshots()
+    _, model, _, active = run(tmp_path, callbacks=[snapshots])
+    for path in sorted(tmp_path.glob("*.ckpt")):
+        other = Net()
+        _, other, _, resumed = run(
+            tmp_path / "again", other, ActiveDataModule(TRAIN, val_dataset=VAL, batch_size=4), path
+        )
+        assert same_weights(model.state_dict(), other.state_dict()), path
+        for a, b in zip(active.history, resumed.history, strict=True):
+            assert a.labelled.tolist() == b.labelled.tolist() and a.metrics == b.metrics and a.seed == b.seed
+            assert (a.query is None) == (b.query is None)
+            if a.query is not None:
+                assert a.query.indices.tolist() == b.query.indices.tolist()
+                assert {k: v.tolist() for k, v in a.query.details.items()} == {
+                    k: v.tolist() for k, v in b.query.details.items()
+                }
+
+
+@pytest.mark.parametrize("reset", ["warm", 0.5])
+def test_redone_rounds_start_where_they_started(tmp_path, reset):
+    class Every(pl_callbacks.ModelCheckpoint):
+        """Also in the middle of an epoch, from where a round has to be done again."""
+
+    steps = Every(tmp_path / "steps", filename="{round}-{step}", every_n_train_steps=1, save_top_k=-1)
+    _, model, _, _ = run(tmp_path, callbacks=[steps], reset=reset)
+    for name in ("round=1-step=2", "round=2-step=1", "round=2-step=7"):
+        other = Net()
+        run(tmp_path / "again", other, None, tmp_path / "steps" / f"{name}.ckpt", reset=reset)
+        assert same_weights(model.state_dict(), other.state_dict()), name
+
+
+def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
+    run(tmp_path)
+    checkpoint = torch.load(saved(tmp_path, 1), weights_only=True)
+    state = checkpoint["active_learning"]
+    assert sorted(state) == [
+        "asked",
+        "data",
+        "format",
+        "history",
+        "initial_weights",
+        "journal",
+        "metrics",
+        "phase",
+        "random_state",
+        "round",
+        "round_weights",
+        "seed",
+    ]
+    assert state["format"] == 1 and state["round"] == 1 and state["phase"] == "training"
+    assert sorted(state["history"][0]) == ["labelled", "metrics", "query", "round", "seconds", "seed", "stop_reason"]
+    assert sorted(state["data"]) == ["pool", "split"]
+    assert sorted(state["data"]["pool"]) == [
+        "ids",
+        "labelled",
+        "labels",
+        "n_points",
+        "pending",
+        "rounds",
+        "skipped",
+        "version",
+    ]
+    assert checkpoint["ActiveDataModule"] == state["data"]
+
+
+def test_testing_an_old_checkpoint_takes_no_label_away(tmp_path):
+    trainer, model, data, active = run(tmp_path)
+    old = saved(tmp_path, 0)
+    for call in (trainer.test, trainer.validate):
+        call(model, datamodule=data, ckpt_path=old, verbose=False)
+    trainer.predict(model, datamodule=data, ckpt_path=old)
+    assert len(data.labelled_indices) == 16 and len(active.history) == 3
+    weights = torch.load(old, weights_only=True)["state_dict"]
+    assert same_weights(weights, model.state_dict())  # the model is the old one, as asked
+
+
+def test_resuming_on_other_data_is_refused(tmp_path):
+    run(tmp_path)
+    smaller = ActiveDataModule(blobs(100), val_dataset=VAL, batch_size=4)
+    with pytest.raises(ResumeError, match="120 points, but this one has 100"):
+        run(tmp_path / "b", data=smaller, ckpt_path=saved(tmp_path, 1))
+
+
+def test_new_points_join_the_pool(tmp_path):
+    run(tmp_path)
+    larger = ActiveDataModule(blobs(150), val_dataset=VAL, batch_size=4)
+    _, _, data, active = run(tmp_path / "b", data=larger, ckpt_path=saved(tmp_path, 1))
+    assert len(data.labelled_indices) == 16 and len(data.pool_indices) == 134
+    assert [r.n_labelled for r in active.history] == [4, 10, 16]
+
+
+def test_a_newer_format_explains_itself(tmp_path):
+    run(tmp_path)
+    path = saved(tmp_path, 1)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["active_learning"]["format"] = 99
+    torch.save(checkpoint, path)
+    with pytest.raises(ResumeError, match="format 99"):
+        run(tmp_path / "b", ckpt_path=path)
+
+
+def test_interrupted_and_fit_again_in_one_process(tmp_path):
+    class Interrupt(Net):
+        armed = True
+
+        def training_step(self, batch, batch_idx):
+            if self.armed and self.trainer.callback_metrics["round"] == 1 and self.global_step == 3:
+                type(self).armed = False
+                raise RuntimeError("out of memory")
+            return super().training_step(batch, batch_idx)
+
+    torch.manual_seed(1)
+    expected = Net()
+    plain = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2, seed=3)
+
+    def data():
+        return ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=[3, 90, 41, 17], batch_size=4)
+
+    quiet_trainer([plain]).fit(expected, datamodule=data())
+    torch.manual_seed(1)
+    model, module = Interrupt(), data()
+    active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2, seed=3)
+    trainer = quiet_trainer([active])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.fit(model, datamodule=module)
+    trainer.fit(model, datamodule=module)
+    assert same_weights(expected.state_dict(), model.state_dict())
+    assert [r.n_labelled for r in active.history] == [4, 10, 16]
