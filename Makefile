@@ -7,7 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-quick test lint types format benchmark clean help
+.PHONY: demo demo-quick test test-versions lint types format benchmark clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,9 @@ demo-quick: $(READY)  ## the same in half a minute
 
 test: $(READY)  ## the whole test suite, with the examples in the documentation
 	$(BIN)/python -m pytest $(ARGS)
+
+test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
+	$(BIN)/python tests/versions.py $(ARGS)
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .
@@ -37,7 +40,7 @@ benchmark: $(READY)  ## timings of the parts that must stay fast
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks $(ARGS)
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache lightning_logs runs
+	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions lightning_logs runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

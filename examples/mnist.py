@@ -10,6 +10,7 @@ The file holds x_train, y_train, x_test and y_test, as the one that Keras distri
 """
 
 import argparse
+import inspect
 import json
 import logging
 import multiprocessing
@@ -31,8 +32,11 @@ from lightning_diffal.metrics import area_under_learning_curve
 from lightning_diffal.report import learning_curves
 
 INITIAL = QUERY_SIZE = 10
-SAMPLERS = {name.removesuffix("Sampler").lower(): name for name in samplers.__all__ if name.endswith("Sampler")}
-del SAMPLERS["query"]  # QuerySampler, the base class
+SAMPLERS = {
+    name.removesuffix("Sampler").lower(): name
+    for name in samplers.__all__
+    if name.endswith("Sampler") and not inspect.isabstract(getattr(samplers, name))
+}
 
 
 class Model(pl.LightningModule):
@@ -69,8 +73,8 @@ class Model(pl.LightningModule):
 
 class Mnist(ActiveDataModule):
     def test_dataloader(self):
-        # 1,000 images at a time, each batch indexed at once: they are in memory already
-        batches = BatchSampler(SequentialSampler(self.test_dataset), batch_size=1000, drop_last=False)
+        # each batch is indexed at once, since the images are in memory; larger ones fall out of the processor's cache
+        batches = BatchSampler(SequentialSampler(self.test_dataset), batch_size=250, drop_last=False)
         return DataLoader(self.test_dataset, batch_size=None, sampler=batches)
 
 
@@ -94,7 +98,7 @@ def run(sampler: str, seed: int, data: Path, n: int, rounds: int, out: Path) -> 
     chosen = generator.choice(len(train_set), n, replace=False)
     train_set = TensorDataset(*(tensor[chosen] for tensor in train_set.tensors))
     initial = generator.choice(n, INITIAL, replace=False)
-    module = Mnist(train_set, test_dataset=test_set, initial_labels=initial, batch_size=32, pool_batch_size=1000)
+    module = Mnist(train_set, test_dataset=test_set, initial_labels=initial, batch_size=32, pool_batch_size=250)
     active = ActiveLearning(
         getattr(samplers, SAMPLERS[sampler])(),
         query_size=QUERY_SIZE,

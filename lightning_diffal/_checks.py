@@ -1,4 +1,4 @@
-"""What a data module refuses before training starts."""
+"""What is refused before training starts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
+from lightning_diffal._lightning import is_overridden, monitors, pl
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 
-__all__ = ["check_classes", "check_loading", "check_validation", "checked_length"]
+__all__ = ["check_classes", "check_evaluation", "check_loading", "check_validation", "checked_length"]
 
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")
+
+
+def check_evaluation(trainer: pl.Trainer, data: pl.LightningDataModule, *, tests: bool, uses_best: bool) -> None:
+    """What each round's metrics are to come from has to be there."""
+    for name, owner in (("test_step", trainer.lightning_module), ("test_dataloader", data)):
+        if tests and not is_overridden(name, owner):
+            missing = "the model one" if name == "test_step" else "a `test_dataset`"
+            raise ConfigurationError(
+                f"`test_each_round=True` needs a `{name}`, but {type(owner).__name__} has none: give {missing}."
+            )
+    if uses_best and not monitors(trainer):
+        raise ConfigurationError(
+            "`weights='best'` needs a callback that says which are best: give the Trainer a "
+            "`ModelCheckpoint(monitor=...)`, or use the last ones."
+        )
 
 
 def check_validation(val_fraction: Any, val_dataset: Any) -> None:

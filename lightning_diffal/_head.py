@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_diffal._calls import HINT, floating_tensors
 from lightning_diffal.exceptions import FeatureError
 
-__all__ = ["Head", "find_head", "rows_before", "to_probabilities"]
+__all__ = ["Head", "are_probabilities", "find_head", "rows_before", "to_probabilities"]
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,27 @@ def to_probabilities(output: Tensor, *, are_logits: bool = False) -> Tensor:
         (tensor([[0.5000, 0.5000]]), tensor([[0.2500, 0.7500]]))
     """
     output = output.float()
+    are_logits = are_logits or not are_probabilities(output)
     if output.ndim <= 1 or output.shape[1] == 1:
         positive = output.reshape(-1)
-        if are_logits or not ((positive >= 0) & (positive <= 1)).all():
+        if are_logits:
             positive = positive.sigmoid()
         return torch.stack([1 - positive, positive], dim=1)
-    sums = output.sum(dim=1, keepdim=True)
-    if not are_logits and (output >= 0).all() and ((sums - 1).abs() < 1e-2).all():  # as exact as half precision is
-        return output / sums
+    if not are_logits:
+        return output / output.sum(dim=1, keepdim=True)
     return output.softmax(dim=1)  # of log-probabilities it is their exponential
+
+
+def are_probabilities(output: Tensor) -> bool:
+    """Whether all of a model's outputs could be probabilities, as exact as half precision is.
+
+    Args:
+        output: `(B, C)`, or `(B, 1)` and `(B,)` for two classes.
+
+    Example:
+        >>> are_probabilities(torch.tensor([[0.25, 0.75]])), are_probabilities(torch.tensor([[0.25, 0.25]]))
+        (True, False)
+    """
+    if output.ndim <= 1 or output.shape[1] == 1:
+        return bool(((output >= 0) & (output <= 1)).all())
+    return bool((output >= 0).all() and ((output.sum(dim=1) - 1).abs() < 1e-2).all())

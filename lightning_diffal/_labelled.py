@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from lightning_diffal._checks import checked_length
 from lightning_diffal._files import write_csv
+from lightning_diffal._handback import Handback
 from lightning_diffal._indices import as_indices
 from lightning_diffal._items import items_agree
 from lightning_diffal._lightning import rank_zero_warn
@@ -46,6 +47,7 @@ class LabelledPoints:
     targets: Any
     ids: Sequence[str] | None
     seed: int
+    handback: Handback
 
     _pool: LabelledPool | None = None
     _split: str | None = None
@@ -67,6 +69,9 @@ class LabelledPoints:
         pool = self._pool
         if pool is None or self.train_dataset is not self._known_dataset or n_points != len(pool):
             pool = self._take_in(n_points)
+        left = self.handback.take()
+        if left is not None:
+            pool.load_state_dict(left["pool"])
         return pool
 
     def _take_in(self, n_points: int) -> LabelledPool:
@@ -160,6 +165,20 @@ class LabelledPoints:
             raise InvalidLabelError(f"Expected one label for each of {len(chosen)} points, but got {len(given)}.")
         values = [self._parsed(v, f"Point {i}") for v, i in zip(given, chosen.tolist(), strict=True)]
         self.pool.label(chosen, values, round_)
+
+    def correct(self, indices: Iterable[int], labels: Iterable[Any]) -> None:
+        """Replace labels that turned out wrong. Nothing changes where anything is refused.
+
+        Args:
+            indices: positions of labelled points.
+            labels: one each, as a class or a class name.
+
+        Raises:
+            InvalidIndexError: unknown, twice, or not labelled.
+            InvalidLabelError: not one label per point, of a wrong type, or out of range.
+        """
+        chosen = as_indices(indices, len(self.pool))
+        self.pool.correct(chosen, [parse_label(value, self.num_classes, self.class_names) for value in labels])
 
     def skip(self, indices: Iterable[int]) -> None:
         """Take points out: nobody can tell their label. They are not asked again.

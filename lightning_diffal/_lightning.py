@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.data import DistributedSampler
 from torchmetrics import Metric
 
 from lightning_diffal._namespace import choose_namespace
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
     from pytorch_lightning import callbacks as pl_callbacks
     from pytorch_lightning.loops.fit_loop import _FitLoop as FitLoop
+    from pytorch_lightning.strategies.launchers.multiprocessing import (
+        _MultiProcessingLauncher as MultiProcessingLauncher,
+    )
     from pytorch_lightning.trainer.states import TrainerFn
     from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
     from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -32,6 +36,8 @@ else:
     pl = importlib.import_module(NAMESPACE)
     pl_callbacks = importlib.import_module(f"{NAMESPACE}.callbacks")
     FitLoop = importlib.import_module(f"{NAMESPACE}.loops.fit_loop")._FitLoop
+    _launchers = importlib.import_module(f"{NAMESPACE}.strategies.launchers.multiprocessing")
+    MultiProcessingLauncher = _launchers._MultiProcessingLauncher
     TrainerFn = importlib.import_module(f"{NAMESPACE}.trainer.states").TrainerFn
     _utilities = importlib.import_module(f"{NAMESPACE}.utilities")
     rank_zero_info, rank_zero_warn = _utilities.rank_zero_info, _utilities.rank_zero_warn
@@ -41,6 +47,7 @@ __all__ = [
     "NAMESPACE",
     "FitLoop",
     "LoopLimits",
+    "MultiProcessingLauncher",
     "TrainerFn",
     "batch_to_device",
     "best_checkpoint",
@@ -55,6 +62,8 @@ __all__ = [
     "global_batches",
     "is_overridden",
     "is_rehearsal",
+    "lives_for_one_fit",
+    "monitors",
     "name_rounds",
     "pl",
     "plain_view",
@@ -65,7 +74,9 @@ __all__ = [
     "reset_results",
     "restart_callbacks",
     "resume_iterator",
+    "splits_the_model",
     "stopped_inside_epoch",
+    "user_sampler",
 ]
 
 # Callbacks whose life is one training. WeightAveraging (and EMA with it) came with Lightning 2.6.
@@ -115,6 +126,26 @@ def finds_settings(trainer: pl.Trainer) -> bool:
 def is_rehearsal(trainer: Any) -> bool:
     """Whether the Trainer only tries things out: `fast_dev_run` or `overfit_batches`."""
     return bool(trainer.fast_dev_run or trainer.overfit_batches)
+
+
+# ------------------------------------------------------------------------------------------- several processes
+
+
+def splits_the_model(trainer: pl.Trainer) -> bool:
+    """Whether no process holds the whole model: such strategies (FSDP, DeepSpeed) load weights after their setup."""
+    return bool(trainer.strategy.restore_checkpoint_after_setup)
+
+
+def lives_for_one_fit(trainer: pl.Trainer) -> bool:
+    """Whether fits run in child processes of the one that called the Trainer: spawned, or forked in a notebook."""
+    return isinstance(trainer.strategy.launcher, MultiProcessingLauncher)
+
+
+def user_sampler(sampler: Any) -> Any:
+    """The sampler that a loader was given, where Lightning put another around it to share it out over processes."""
+    if not isinstance(sampler, DistributedSampler):
+        return sampler
+    return getattr(sampler.dataset, "_sampler", sampler)
 
 
 # ------------------------------------------------------------------------------------------------ the loop
@@ -247,6 +278,11 @@ def name_rounds(trainer: pl.Trainer) -> Iterator[None]:
     finally:
         for callback in unnamed:
             callback.filename = None
+
+
+def monitors(trainer: pl.Trainer) -> bool:
+    """Whether a `ModelCheckpoint` monitors a metric."""
+    return any(isinstance(c, pl_callbacks.ModelCheckpoint) and c.monitor for c in callbacks_of(trainer))
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path | None:

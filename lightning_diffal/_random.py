@@ -31,6 +31,34 @@ def seed_everything(seed: int) -> None:
         os.environ["PL_GLOBAL_SEED"] = str(seed)
 
 
+def seed_sharing_sampler(seed: int) -> None:
+    """What `lightning.seed_everything(seed)` does to the environment.
+
+    There Lightning's distributed sampler reads its seed; without one all rounds would shuffle alike.
+    """
+    os.environ["PL_GLOBAL_SEED"] = str(seed)
+
+
+@contextmanager
+def isolated_environment_seed() -> Iterator[None]:
+    """Leave the seed in the environment as it was.
+
+    Example:
+        >>> seed_sharing_sampler(1)
+        >>> with isolated_environment_seed(): seed_sharing_sampler(5)
+        >>> os.environ.pop("PL_GLOBAL_SEED")
+        '1'
+    """
+    before = os.environ.get("PL_GLOBAL_SEED")
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PL_GLOBAL_SEED", None)
+        else:
+            os.environ["PL_GLOBAL_SEED"] = before
+
+
 def generator_of(seed: int, *path: int) -> np.random.Generator:
     """An own generator for one draw of the run: the same for the same seed and place, whatever ran before.
 

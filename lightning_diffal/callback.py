@@ -13,23 +13,29 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from lightning_diffal._checks import check_evaluation
+from lightning_diffal._handback import Handback
 from lightning_diffal._lightning import (
     LoopLimits,
     TrainerFn,
     callbacks_of,
     datamodule_of,
     finds_settings,
+    is_rehearsal,
+    lives_for_one_fit,
     pl,
     pristine_callbacks,
     rank_zero_warn,
     resume_iterator,
+    splits_the_model,
     stopped_inside_epoch,
 )
 from lightning_diffal._random import random_state, restore_random_state
 from lightning_diffal.datamodule import ActiveDataModule
-from lightning_diffal.distributed import Ranks
+from lightning_diffal.distributed import Ranks, share_labels
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
 from lightning_diffal.features import FeatureExtractor
+from lightning_diffal.fingerprint import fingerprint
 from lightning_diffal.history import History
 from lightning_diffal.loop import ActiveLearningLoop
 from lightning_diffal.oracle import Oracle, as_oracle
@@ -161,7 +167,8 @@ class ActiveLearning(pl.Callback):
         self.on_journal_ahead = on_journal_ahead
         self.on_interrupted_round = on_interrupted_round
         self.seed = seed
-        self.state = RunState()
+        self._handback = Handback()
+        self._state = RunState()
         self._forget_trainer()
 
     def _forget_trainer(self) -> None:
@@ -172,9 +179,11 @@ class ActiveLearning(pl.Callback):
         self._limits: LoopLimits | None = None
         self._subjects: tuple[weakref.ref[Any], ...] = ()
         self.recorder: Recorder | None = None
+        self.fingerprint: dict[str, Any] | None = None
         self._saved: dict[str, Any] | None = None  # what a checkpoint says, in the fit that resumes it
         self._resumed_random_state: dict[str, Any] | None = None
         self._continues_epoch = False
+        self._random_states: list[dict[str, Any]] = []  # of all processes, when an epoch ended
         self.stop_reason: str | None = None
         self.deadline = float("inf")
 
@@ -185,6 +194,18 @@ class ActiveLearning(pl.Callback):
         return {**vars(self), **vars(gone)}
 
     # --------------------------------------------------------------------------------------------------- public
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands; after a fit in child processes (`ddp_spawn`, a notebook), where they left it."""
+        left = self._handback.take()
+        if left is not None:
+            self._state = RunState.from_checkpoint(left)
+        return self._state
+
+    @state.setter
+    def state(self, state: RunState) -> None:
+        self._state = state
 
     @property
     def history(self) -> History:
@@ -231,10 +252,31 @@ class ActiveLearning(pl.Callback):
         """The run as a checkpoint holds it."""
         return {
             **self.state.to_checkpoint(),
-            "random_state": random_state(),
+            # only the first process writes, whenever it likes: what the others had, it was told before
+            "random_states": [random_state(), *self._random_states[1:]],
             "data": self.data.state_dict(),
+            "fingerprint": self.fingerprint,
+            "sampler": repr(self.sampler),
             "journal": None if self.recorder is None else self.recorder.describe(),
         }
+
+    def hand_back(self, trainer: pl.Trainer) -> None:
+        """From a process that ends with this fit, to the one that called it: where the run stands."""
+        if self._data is not None and lives_for_one_fit(trainer) and trainer.local_rank == 0:
+            contents = self.contents()
+            contents["data"].pop("wrapped", None)  # another package's, and not known to be plain
+            self._handback.leave(contents)
+            self._data.handback.leave(contents["data"])
+
+    def _arrive(self, data: ActiveDataModule) -> None:
+        """In a child process: let go of the parent's processes and files, and catch up with an earlier child."""
+        if not self._handback.is_away:
+            return
+        self._forget_trainer()
+        left = self._handback.peek()
+        if left is not None:
+            self.state = RunState.from_checkpoint(left)
+            data.pool.load_state_dict(left["data"]["pool"])
 
     def forget_resumed_state(self) -> None:
         """A resumed round has ended, whether an epoch was left to train or not."""
@@ -257,6 +299,13 @@ class ActiveLearning(pl.Callback):
                 f"Expected an ActiveDataModule, but got {type(data).__name__}: derive it from ActiveDataModule, or "
                 "wrap it with `ActiveDataModule.from_datamodule(data_module, ...)`."
             )
+        if splits_the_model(trainer):
+            raise ConfigurationError(
+                f"ActiveLearning does not work with {type(trainer.strategy).__name__}, which splits the model over "
+                "processes: use `strategy='ddp'`. For a model that fits no single device, choose points between fits "
+                "of your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+            )
+        self._arrive(data)
         first = [self.query_size, len(data.pool)] + ([] if self.budget is None else [self.budget])
         data.expected_labels = max(min(first), 1)
         ActiveLearningLoop.attach(trainer, self)
@@ -278,26 +327,30 @@ class ActiveLearning(pl.Callback):
                 "a new ActiveLearning for a new run, or give the same objects to go on."
             )
         self._subjects = subjects
-        if self._ranks is None:
+        if self._ranks is None or not self._ranks.serves(trainer):
             self._ranks = Ranks(trainer)
+        share_labels(self)
         if not self.state.has_begun:
             seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
-            self.state.seed = int(trainer.strategy.broadcast(seed))
+            self.state.seed = self.ranks.decide(lambda: seed)
             self.state.initial_weights = weights_of(pl_module)
         if not self.precision_state:
             self.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
         if self.max_seconds is not None:
             self.deadline = time.monotonic() + self.max_seconds
-        outputs = self.extractor.prepare(trainer, data, frozenset(self.sampler.requires))
-        self._fit_classes(outputs)
+        self.ranks.together(lambda: self._look_at_data(trainer))
         if self.recorder is None or self._saved is not None or not self.state.has_begun:
-            self.recorder = Recorder.open(self, trainer, self._saved)
+            self.recorder = Recorder.open(self, trainer, self._saved or self._handback.last)
         if finds_settings(trainer):
             Rounds(trainer, self).ask_first()
 
-    def _fit_classes(self, outputs: int | None) -> None:
+    def _look_at_data(self, trainer: pl.Trainer) -> None:
         """Number of classes from the model where nobody gave it; every known label must fit."""
         data = self.data
+        check_evaluation(trainer, data, tests=self.test_each_round, uses_best=self.weights == "best")
+        if not is_rehearsal(trainer):
+            self.fingerprint = fingerprint(data)
+        outputs = self.extractor.prepare(trainer, data, frozenset(self.sampler.requires))
         if data.num_classes is None:
             data.num_classes = outputs
         elif outputs is not None and outputs < data.num_classes:
@@ -333,6 +386,20 @@ class ActiveLearning(pl.Callback):
             self.forget_resumed_state()
             resume_iterator(trainer)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Where checkpoints are about to be written: tell the process that writes them of everyone's generators."""
+        if self._ranks is not None and self._ranks.size > 1 and not trainer.sanity_checking:
+            self._random_states = self._ranks.everyone(random_state())
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """As after a validation."""
+        self.on_validation_end(trainer, pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Bring what was learned to the process that called `fit`, where that is another one."""
+        if stage == "fit":
+            self.hand_back(trainer)
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -353,10 +420,13 @@ class ActiveLearning(pl.Callback):
         self.state = RunState.from_checkpoint(saved)
         self.data.load_state_dict(saved["data"])
         self._saved = saved
+        if saved["sampler"] != repr(self.sampler):
+            rank_zero_warn(f"This run began with {saved['sampler']} and goes on with {self.sampler!r}.")
         if self.state.phase != "training":
             return
+        states = saved["random_states"]
         if not stopped_inside_epoch(checkpoint):
-            self._resumed_random_state = saved["random_state"]
+            self._resumed_random_state = states[trainer.global_rank % len(states)]
         elif self.on_interrupted_round == "redo":
             self.state.phase = "train"  # exact only from the start of the round
         else:
@@ -364,7 +434,8 @@ class ActiveLearning(pl.Callback):
                 f"Round {self.state.round} goes on from the middle of an epoch (`on_interrupted_round='continue'`): "
                 "its weights will not be exactly those of an uninterrupted run."
             )
-            self._resumed_random_state, self._continues_epoch = saved["random_state"], True
+            self._resumed_random_state = states[trainer.global_rank % len(states)]
+            self._continues_epoch = True
 
 
 def _check_integers(**arguments: int | None) -> None:

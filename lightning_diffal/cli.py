@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     words = "diffusion beside random choice on handwritten digits"
     demo = commands.add_parser("demo", help=words, description=f"See {words}: table, labels saved, picture.")
     demo.add_argument("--quick", action="store_true", help="one seed and 6 rounds, in half a minute")
-    demo.add_argument("--seeds", type=_count, help="how many seeds (default: 3)")
+    demo.add_argument("--seeds", type=_count, help="how many seeds (default: 5)")
     demo.add_argument("--rounds", type=_count, help="queries a run (default: 15)")
     demo.add_argument("--query-size", type=_count, default=10, help="labels bought in each (default: 10)")
     demo.add_argument("--initial", type=_count, default=10, help="labels to begin with (default: 10)")
@@ -66,7 +66,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     run_demo(
         DemoSettings(
-            seeds=options.seeds or (1 if options.quick else 3),
+            seeds=options.seeds or (1 if options.quick else 5),
             rounds=options.rounds or (6 if options.quick else 15),
             query_size=options.query_size,
             initial=options.initial,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_diffal._checks import check_classes, check_loading, check_validation
+from lightning_diffal._handback import Handback
 from lightning_diffal._labelled import LabelledPoints
-from lightning_diffal._lightning import TrainerFn, pl
+from lightning_diffal._lightning import TrainerFn, is_overridden, pl
 from lightning_diffal._wrapping import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
 from lightning_diffal.initial import InitialLabels
@@ -126,9 +128,27 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         self.seed = seed
         self.expected_labels = 1
         """How many labels the first query will bring where there is none: the length of the first loader."""
+        self.handback = Handback()
         self._wrapped: WrappedDataModule | None = None
         if train_dataset is not None:
             _ = self.pool  # refuses what cannot work, at once
+        if type(self).setup is ActiveDataModule.setup:  # else `setup` may still give some
+            self._hide_loaders(val=val_dataset is None and not val_fraction, test=test_dataset is None)
+
+    def _hide_loaders(self, **absent: bool) -> None:
+        """Let Lightning see no validation or test loader where there is nothing for one to go over.
+
+        It looks whether an instance's loader is the base class's, and warns of loaders that are empty or not used.
+        """
+        for stage, is_absent in absent.items():
+            name = f"{stage}_dataloader"
+            if is_absent and getattr(type(self), name) is getattr(ActiveDataModule, name):
+                vars(self)[name] = MethodType(getattr(pl.LightningDataModule, name), self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name.endswith("_dataset") and value is not None:
+            vars(self).pop(f"{name.removesuffix('_dataset')}_dataloader", None)
 
     @classmethod
     def from_datamodule(cls: type[Module], datamodule: pl.LightningDataModule, **kwargs: Any) -> Module:
@@ -162,6 +182,9 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
             )
         active = cls(**kwargs)
         active._wrapped = WrappedDataModule(datamodule, given=set(kwargs))
+        for stage in ("val", "test"):
+            if is_overridden(f"{stage}_dataloader", datamodule):
+                vars(active).pop(f"{stage}_dataloader", None)
         delegate_hooks(active, datamodule)
         return active
 

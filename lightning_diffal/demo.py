@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import queue
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +21,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_diffal import datasets
 from lightning_diffal._extras import require
 from lightning_diffal._lightning import pl
+from lightning_diffal._parallel import run_parallel
 from lightning_diffal.callback import ActiveLearning
 from lightning_diffal.datamodule import ActiveDataModule
-from lightning_diffal.exceptions import ConfigurationError, DiffalError
+from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history import History
 from lightning_diffal.metrics import area_under_learning_curve, labels_saved
 from lightning_diffal.report import learning_curves
@@ -41,7 +36,7 @@ _SAMPLERS: dict[str, type[QuerySampler]] = {"diffusion": DiffusionSampler, "rand
 _METRIC = "test_acc"
 _N_TRAIN = 1297
 
-Report = Callable[[tuple[str, int, int, float]], None]
+Report = Callable[[tuple[str, int, int, float]], object]
 """Told of each finished round: sampler, seed, labels held, test accuracy."""
 
 
@@ -66,7 +61,7 @@ class DemoSettings:
         60
     """
 
-    seeds: int = 3
+    seeds: int = 5
     rounds: int = 15
     query_size: int = 10
     initial: int = 10
@@ -188,61 +183,15 @@ def _run_all(settings: DemoSettings) -> dict[str, list[History]]:
             bar.set_postfix_str(f"{name}, seed {seed}, {n_labelled} labels: {score:.1%}", refresh=False)
             bar.update()
 
+        arguments = [(name, seed, settings) for name, seed in jobs]
         if settings.workers == 1:
-            states = [_run_one(name, seed, settings, report) for name, seed in jobs]
+            states = [_run_one(*job, report) for job in arguments]
         else:
-            states = _run_parallel(jobs, settings, report)
+            states = run_parallel(_run_one, arguments, settings.workers, report)
     return {
         name: [History.from_state(state) for (of, _), state in zip(jobs, states, strict=True) if of == name]
         for name in _SAMPLERS
     }
-
-
-def _run_parallel(jobs: list[tuple[str, int]], settings: DemoSettings, report: Report) -> list[Any]:
-    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its thread pools
-    messages = context.Queue()
-    others = multiprocessing.active_children()
-    workers = min(settings.workers, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(messages,)) as pool:
-        try:
-            with _deaf_to_interrupts():  # inherited by the workers: Ctrl-C reaches them too, and we answer for all
-                futures: list[Future[Any]] = [pool.submit(_run_in_worker, name, seed, settings) for name, seed in jobs]
-            while not all(future.done() for future in futures):
-                _forward(messages, report)
-                for future in futures:
-                    if future.done():
-                        future.result()  # one that failed ends all
-            _forward(messages, report)
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                if child not in others:  # leaving the pool waits for runs that nobody wants any more
-                    child.kill()  # a Trainer would take its time over a SIGTERM
-            if isinstance(error, BrokenProcessPool):
-                raise DiffalError("A run died from outside, most likely for want of memory: try --workers 1.") from None
-            raise
-        return [future.result() for future in futures]
-
-
-def _forward(messages: Any, report: Report) -> None:
-    """Hand on what has arrived, until nothing has for a moment."""
-    try:
-        while True:
-            report(messages.get(timeout=0.2))
-    except queue.Empty:
-        return
-
-
-_messages: Any = None
-
-
-def _begin_worker(messages: Any) -> None:
-    global _messages
-    _messages = messages
-
-
-def _run_in_worker(name: str, seed: int, settings: DemoSettings) -> Any:
-    return _run_one(name, seed, settings, _messages.put)
 
 
 def _run_one(name: str, seed: int, settings: DemoSettings, report: Report) -> list[dict[str, Any]]:
@@ -282,18 +231,6 @@ def _run_one(name: str, seed: int, settings: DemoSettings, report: Report) -> li
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
 def _quiet() -> Iterator[None]:
     """The demo has its own progress display; what Lightning says about devices and loaders would drown it."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning_fabric")]
@@ -323,7 +260,7 @@ def _one_thread() -> Iterator[None]:
 
 def _table(means: Mapping[str, tuple[Any, Any]], seeds: int) -> str:
     names = list(means)
-    title = "Test accuracy" + (f", mean of {seeds} seeds" if seeds > 1 else "")
+    title = "Test accuracy" + (f", mean of {seeds} seeds" if seeds > 1 else "") + "; gain in percentage points"
     lines = [title, "", "  labels  " + "  ".join(f"{name:>9}" for name in names) + "   gain"]
     for position, count in enumerate(means[names[0]][0]):
         ours, theirs = (means[name][1][position] for name in names)
@@ -340,4 +277,4 @@ def _capitalised(sentence: str) -> str:
 def default_workers() -> int:
     """As many runs at a time as this process may use cores, at most one a run of the default settings."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, 6))
+    return max(1, min(cores, 10))

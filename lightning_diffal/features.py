@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_diffal._calls import HINT, call_forward, call_method, floating_tensors
+from lightning_diffal._dropout import DropoutPasses
 from lightning_diffal._head import Head, find_head, rows_before, to_probabilities
 from lightning_diffal._lightning import batch_to_device, feature_pass, pl
 from lightning_diffal._random import isolated_random_state
@@ -48,6 +50,7 @@ class FeatureExtractor:
 
         Raises:
             FeatureError: no head was found, or `features` names nothing in the model, or no features.
+            ConfigurationError: Monte-Carlo dropout is wanted of a model without dropout.
         """
         module = trainer.lightning_module
         if self.features != "auto" and self._named(module) is None:
@@ -62,15 +65,27 @@ class FeatureExtractor:
         items = np.arange(min(2, len(data.pool)))  # of a single one `squeeze` would leave no row
         with isolated_random_state(), feature_pass(trainer):
             batch = batch_to_device(trainer, next(iter(data.pool_dataloader(items))))
-            if self.features == "auto" or "probabilities" in wanted:
+            if self.features == "auto" or wanted & {"probabilities", "mc_probabilities"}:
                 self.head = find_head(module, lambda: call_forward(module, batch, data.target), data.num_classes)
-            _check_rows(_common_length(self._read(module, batch, data.target, wanted)), len(items))
+            rows = self._read(module, batch, data.target, wanted)
+            passes = self._dropout_passes(module, wanted, n_passes=2, seed=0)
+            if passes is not None:
+                passes.check(lambda: self._outputs(module, batch, data.target))
+            if rows:
+                _check_rows(_common_length(rows), len(items))
         return None if self.head is None else max(self.head.width, 2)  # a single output tells two classes apart
 
     def __call__(
-        self, trainer: pl.Trainer, data: ActiveDataModule, indices: IntArray, wanted: frozenset[str], seed: int
+        self,
+        trainer: pl.Trainer,
+        data: ActiveDataModule,
+        indices: IntArray,
+        wanted: frozenset[str],
+        seed: int,
+        *,
+        mc_passes: int = 20,
     ) -> dict[str, FloatArray]:
-        """Features and probabilities of some points.
+        """Features and probabilities of some points, each batch read once.
 
         Modes of all submodules and the global random state are afterwards as they were.
 
@@ -78,11 +93,13 @@ class FeatureExtractor:
             trainer: in a fit.
             data: where points come from, without augmentation.
             indices: `(n,)` positions in the training data set.
-            wanted: of `"features"` and `"probabilities"`.
-            seed: for data sets that draw at random; the same points read the same in a resumed run.
+            wanted: of `"features"`, `"probabilities"` and `"mc_probabilities"`.
+            seed: for data sets that draw at random, and for dropout; the same points read the same in a resumed run.
+            mc_passes: how often Monte-Carlo dropout runs.
 
         Returns:
-            By name, float32 arrays `(n, D)` and `(n, C)`, row by row the points of `indices`.
+            By name, float32 arrays `(n, D)`, `(n, C)` and `(n, C + 1)` (mean probabilities and mean entropy over the
+            passes), row by row the points of `indices`.
 
         Raises:
             FeatureError: another number of rows than points, or rows of different lengths.
@@ -92,8 +109,12 @@ class FeatureExtractor:
         if not wanted:
             return found
         with isolated_random_state(seed), feature_pass(trainer) as module:
-            for batch in data.pool_dataloader(indices):
-                rows = self._read(module, batch_to_device(trainer, batch), data.target, wanted)
+            passes = self._dropout_passes(module, wanted, mc_passes, seed)
+            for items in data.pool_dataloader(indices):
+                batch = batch_to_device(trainer, items)
+                rows = self._read(module, batch, data.target, wanted)
+                if passes is not None:
+                    rows["mc_probabilities"] = passes.read(partial(self._outputs, module, batch, data.target))
                 size = _common_length(rows)
                 for name, values in rows.items():
                     if name not in found:
@@ -111,12 +132,16 @@ class FeatureExtractor:
             # over all points at once: a few logits may look like probabilities by chance
             outputs = torch.from_numpy(found["probabilities"])
             found["probabilities"] = to_probabilities(outputs, are_logits=self.head.returned_as_is).numpy()
+        if "mc_probabilities" in found and passes is not None:
+            found["mc_probabilities"] = passes.result(found["mc_probabilities"])
         return found
 
     def _read(self, module: nn.Module, batch: Any, target: Target, wanted: frozenset[str]) -> dict[str, Tensor]:
         """Features, and outputs that probabilities will be made of, one row an item."""
-        named = self._named(module) if "features" in wanted and self.features != "auto" else None
         rows: dict[str, Tensor] = {}
+        if not wanted & {"features", "probabilities"}:
+            return rows
+        named = self._named(module) if "features" in wanted and self.features != "auto" else None
         if named is not None and not isinstance(named, nn.Module):
             rows["features"] = _as_rows(call_method(named, batch, target))
             if "probabilities" not in wanted:
@@ -143,6 +168,19 @@ class FeatureExtractor:
         if "probabilities" in wanted and self.head is not None:
             rows["probabilities"] = returned[self.head.output].reshape(-1, self.head.width)
         return rows
+
+    def _dropout_passes(
+        self, module: nn.Module, wanted: frozenset[str], n_passes: int, seed: int
+    ) -> DropoutPasses | None:
+        if "mc_probabilities" not in wanted or self.head is None:
+            return None
+        return DropoutPasses(module, n_passes, seed, are_logits=self.head.returned_as_is)
+
+    def _outputs(self, module: nn.Module, batch: Any, target: Target) -> Tensor:
+        """What the head's output has become, one row an item."""
+        returned = list(floating_tensors(call_forward(module, batch, target)))
+        assert self.head is not None
+        return returned[self.head.output].reshape(-1, self.head.width)
 
     def _named(self, module: nn.Module) -> Any:
         """The submodule or method that `features` names."""

@@ -98,7 +98,7 @@ def nearest_neighbors(
 
     generator = np.random.default_rng(0) if generator is None else generator
     order = np.argsort(generator.random(n_points), kind="stable")
-    points, exponent = _prepare(original, metric)
+    points, exponent = scaled_points(original, metric)
     points = points[order]
     if backend == "auto":
         backend = auto_backend(n_points, points.shape[1], device=device)
@@ -168,7 +168,7 @@ def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "eu
     if not len(targets) or not len(queries):
         return nearest
     used = np.concatenate([queries, targets])
-    points = _prepare(_as_float32(np.asarray(features)[used]), metric)[0].astype(np.float64)
+    points = scaled_points(_as_float32(np.asarray(features)[used]), metric)[0].astype(np.float64)
     points -= np.median(points[:4096], axis=0)
     sources, sinks = points[: len(queries)], points[len(queries) :]
     sink_norms = np.einsum("ij,ij->i", sinks, sinks)
@@ -193,7 +193,7 @@ def _as_float32(features: Any) -> FloatArray:
     return matrix
 
 
-def _prepare(matrix: FloatArray, metric: str) -> tuple[FloatArray, int]:
+def scaled_points(matrix: FloatArray, metric: str) -> tuple[FloatArray, int]:
     """Scale by a power of two (exact) to magnitudes of at most 1; for cosine, scale every row to length 1."""
     largest = np.abs(matrix).max(initial=0.0)
     exponent = int(np.frexp(largest)[1]) if largest > 0 else 0

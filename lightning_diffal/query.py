@@ -30,9 +30,14 @@ def next_query_size(active: ActiveLearning) -> int | str:
     Args:
         active: the run, after a round has trained.
     """
+    # `stop` may have been called on some process only, for a metric that differs between them
+    stops = active.ranks.everyone(active.stop_reason)
+    wanted = next((reason for reason in stops if reason is not None), None)
+    return active.ranks.decide(lambda: _size_or_reason(active) if wanted is None else wanted)
+
+
+def _size_or_reason(active: ActiveLearning) -> int | str:
     pool = active.data.pool
-    if active.stop_reason is not None:
-        return active.stop_reason
     if active.max_rounds is not None and active.state.round >= active.max_rounds:
         return f"max_rounds={active.max_rounds} reached"
     left = len(pool.pool_indices)
@@ -42,7 +47,7 @@ def next_query_size(active: ActiveLearning) -> int | str:
         left = min(left, active.budget - pool.n_bought - len(pool.pending_indices))
         if left <= 0:
             return f"budget={active.budget} spent"
-    if active.ranks.decide(lambda: time.monotonic() > active.deadline):
+    if time.monotonic() > active.deadline:
         return f"max_time of {active.max_seconds:.0f} seconds is over"
     for rule in active.stopping:
         reason = rule(active.history)
@@ -66,7 +71,8 @@ def collect_answers(active: ActiveLearning) -> None:
     answers = active.ranks.decide(
         lambda: checked_answers(active.oracle.answer(pending, data), pending, data.num_classes, data.class_names)
     )
-    data.pool.label(list(answers), list(answers.values()), round_=active.state.round + 1)
+    round_ = active.state.round + 1
+    active.ranks.together(lambda: data.pool.label(list(answers), list(answers.values()), round_))
 
 
 def ask(
@@ -93,7 +99,11 @@ def ask(
         if wanted:
             ranks.share_buffers(trainer.lightning_module)
         seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
-        own = active.extractor(trainer, data, ranks.shard(n_points), wanted, seed)
+        own = ranks.together(
+            lambda: active.extractor(
+                trainer, data, ranks.shard(n_points), wanted, seed, mc_passes=active.sampler.mc_passes
+            )
+        )
         # sorted: every process has to gather in the same order
         rows = {name: ranks.gather(own[name], n_points) for name in sorted(wanted)}
     labels = data.labels
@@ -102,6 +112,7 @@ def ask(
         known = QueryData(
             features=rows.get("features"),
             probabilities=rows.get("probabilities"),
+            mc_probabilities=rows.get("mc_probabilities"),
             labelled=data.labelled_indices,
             labels=labels,
             candidates=data.pool_indices,

@@ -8,6 +8,7 @@ import numpy as np
 
 from lightning_diffal._lightning import is_rehearsal, pl
 from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.fingerprint import check_fingerprint
 from lightning_diffal.journal import query_event, query_from_event
 from lightning_diffal.run_folder import RunFolder, open_run_folder
 from lightning_diffal.samplers.base import Query
@@ -46,6 +47,8 @@ class Recorder:
             ResumeError: the folder belongs to another run, data set or number of classes.
         """
         recorder = cls(active, None)
+        if saved is not None:
+            active.ranks.decide(lambda: check_fingerprint(active.data, saved["fingerprint"]))
         if is_rehearsal(trainer) or active.run_dir is False:
             return recorder
         data = active.data
@@ -53,9 +56,15 @@ class Recorder:
         def find() -> tuple[dict[str, Any], dict[str, Any] | None]:
             place = None if saved is None else saved["journal"]
             recorder.folder = open_run_folder(active, trainer, place, resumes=saved is not None)
-            return recorder.folder.journal.header, recorder.folder.load() if saved is None else None
+            check_fingerprint(data, recorder.folder.journal.header["fingerprint"])
+            kept = recorder.folder.load() if saved is None else None
+            if kept is not None:
+                recorder.folder.journal.rewind(kept[_KEY]["journal"]["lines"])
+            return recorder.folder.journal.header, kept
 
         header, kept = active.ranks.decide(find)
+        if data.num_classes is None:  # a sampler that needs no model output does not tell
+            data.num_classes = header["num_classes"]
         if header["num_classes"] not in (None, data.num_classes):
             raise ResumeError(
                 f"The run was begun with {header['num_classes']} classes, but now there are {data.num_classes}: give "
@@ -68,10 +77,8 @@ class Recorder:
             active.state = RunState.from_checkpoint(kept[_KEY])
             data.load_state_dict(kept[_KEY]["data"])
             trainer.lightning_module.load_state_dict(kept["state_dict"])
-        if recorder.folder is not None:
-            if kept is not None:
-                recorder.folder.journal.rewind(kept[_KEY]["journal"]["lines"])
-            data.pool.observer = recorder.folder.journal.record
+        # one process writes; another may have written in an earlier fit, or hold a copy of one that did
+        data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
         return recorder
 
     @property
@@ -130,6 +137,11 @@ class Recorder:
 
     def keep(self, trainer: pl.Trainer) -> None:
         """Keep the state at the border of a round, from which an explicit `run_dir` goes on."""
-        if self.folder is not None:
-            weights = weights_of(trainer.lightning_module)
-            self.folder.save({_KEY: self.active.contents(), "state_dict": weights})
+        folder = self.folder
+
+        def save() -> None:
+            if folder is not None:
+                weights = weights_of(trainer.lightning_module)
+                folder.save({_KEY: self.active.contents(), "state_dict": weights})
+
+        self.active.ranks.together(save)

@@ -113,7 +113,7 @@ def _style_axes(
         axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
     axes.set_xlim(counts.min(), counts.max() if counts.max() > counts.min() else counts.max() + 1)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=9, integer=True))
-    axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=7))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):

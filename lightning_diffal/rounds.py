@@ -12,7 +12,12 @@ import torch
 
 from lightning_diffal import _lightning as lightning
 from lightning_diffal._lightning import pl, rank_zero_info
-from lightning_diffal._random import isolated_random_state, seed_everything
+from lightning_diffal._random import (
+    isolated_environment_seed,
+    isolated_random_state,
+    seed_everything,
+    seed_sharing_sampler,
+)
 from lightning_diffal.history import RoundRecord
 from lightning_diffal.query import ask, collect_answers, next_query_size
 from lightning_diffal.recorder import Recorder
@@ -43,7 +48,7 @@ class Rounds:
     def run(self) -> None:
         """Train, ask, train again; ends with the reason in the last record."""
         lightning.discard_train_loader(self.trainer)
-        with lightning.name_rounds(self.trainer):
+        with lightning.name_rounds(self.trainer), isolated_environment_seed():
             if lightning.is_rehearsal(self.trainer):
                 self._rehearse()
                 return
@@ -58,6 +63,7 @@ class Rounds:
     def _train(self) -> None:
         state = self.state
         self.seconds = {}
+        seed_sharing_sampler(state.seed + state.round)
         if state.phase == "train":
             self._begin_round()
         self.trainer.callback_metrics["round"] = torch.tensor(state.round)
@@ -65,12 +71,13 @@ class Rounds:
             self.trainer.fit_loop.run()
         self.active.forget_resumed_state()
         logged = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name != "round"}
+        # a round resumed after its last epoch logs nothing again
+        metrics = {**state.metrics, **logged} | self._evaluate()
         record = RoundRecord(
             round=state.round,
             seed=state.seed + state.round,
             labelled=self.data.labelled_indices,
-            # a round resumed after its last epoch logs nothing again
-            metrics={**state.metrics, **logged} | self._evaluate(),
+            metrics=self.active.ranks.decide(lambda: metrics),  # each process has its own where nothing is reduced
             seconds=self.seconds,
         )
         state.history.append(record)
@@ -87,6 +94,7 @@ class Rounds:
         lightning.reset_results(trainer, self.state.round)
         lightning.reset_model_checkpoints(trainer)
         self._tell("on_round_start")
+        active.ranks.wait()  # for a process that was kept, here rather than in the Trainer's group, which gives up
         seed_everything(self.state.seed + self.state.round)
         lightning.restart_callbacks(trainer, active.pristine, "setup")
         lightning.configure_optimizers(trainer, active.precision_state)
@@ -97,6 +105,8 @@ class Rounds:
         """The weights that this round starts from; the same ones where the round has to be done again."""
         module, state, reset = self.trainer.lightning_module, self.state, self.active.reset
         initial = state.initial_weights or {}
+        if reset != "initial":
+            self.active.ranks.share_buffers(module)  # as a fresh DDP does
         if state.round_weights is not None:
             module.load_state_dict(state.round_weights)
         elif reset == "initial" or not state.has_trained:
@@ -111,7 +121,9 @@ class Rounds:
     def _evaluate(self) -> dict[str, float]:
         """Metrics of the best weights where they are wanted, and of the test set."""
         found: dict[str, float] = {}
-        best = lightning.best_checkpoint(self.trainer) if self.active.weights == "best" else None
+        best = None
+        if self.active.weights == "best":
+            best = self.active.ranks.decide(lambda: lightning.best_checkpoint(self.trainer))
         if best is None and not self.active.test_each_round:
             return found
         with isolated_random_state(), self._timed("evaluate"):
@@ -152,7 +164,8 @@ class Rounds:
             record.query = self.recorder.replayed_query()
             if record.query is None:
                 record.query = ask(self.trainer, active, size, self._timed)
-                self.recorder.write_down(record.query)
+                asked = record.query
+                active.ranks.decide(lambda: self.recorder.write_down(asked))
             record.stop_reason = None
             data.pool.ask(record.query.indices)
             state.asked, state.phase = record.query.indices.tolist(), "answers"
@@ -186,6 +199,7 @@ class Rounds:
             np.arange(min(self.data.batch_size, len(self.data.pool))),
             frozenset(self.active.sampler.requires),
             seed=self.state.seed,
+            mc_passes=self.active.sampler.mc_passes,
         )
         rank_zero_info("fast_dev_run or overfit_batches: one round without a query; no label was bought.")
 

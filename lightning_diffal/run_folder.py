@@ -55,6 +55,7 @@ class RunFolder:
             "num_classes": data.num_classes,
             "seed": active.state.seed,
             "data": data.state_dict(),
+            "fingerprint": active.fingerprint,
         }
         return cls(path, Journal.create(path / FILENAME, header))
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler
 
+from lightning_diffal._lightning import user_sampler
 from lightning_diffal.exceptions import InvalidLabelError
 from lightning_diffal.targets import MISSING, Label, Target, parse_label, read_target, with_target
 
@@ -166,7 +167,7 @@ def covered_indices(loader: Any, dataset: Any) -> IntArray | int | None:
     if inner is not dataset:
         return size
     positions = np.arange(size or 0)
-    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    sampler = user_sampler(getattr(loader.batch_sampler, "sampler", loader.sampler))
     if isinstance(sampler, SubsetRandomSampler):
         positions = np.asarray(sampler.indices, dtype=np.int64)
     for indices in steps:

@@ -42,11 +42,15 @@ class Kill(pl.Callback):
     def at(self, where, trainer, epoch=True):
         on_time = not epoch or trainer.current_epoch == self.epoch
         if where == self.where and self.active.state.round == self.round and on_time:
-            die()
+            if where == "sigterm":
+                os.kill(os.getpid(), signal.SIGTERM)  # as a cluster does first; Lightning ends the fit by itself
+            else:
+                die()
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if batch_idx == 1:
             self.at("batch", trainer)
+            self.at("sigterm", trainer)
 
     def on_train_epoch_start(self, trainer, module):
         self.at("epoch_start", trainer)
@@ -89,7 +93,7 @@ def main(folder, spec, mode, how="checkpoint"):
     run_dir = folder / "run" if how == "folder" else None
     where, round_, epoch = ([*spec.split(":"), "-1", "-1"])[:3]
     resuming = mode == "resume"
-    pl.seed_everything(12345 if resuming else 5, verbose=False)  # the resuming process makes another model
+    pl.seed_everything(12345 if resuming else 5)  # the resuming process makes another model
     model = Net()
     data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=0 if resuming else START, batch_size=4)
 

@@ -207,6 +207,24 @@ def test_fit_refuses(case):
     assert len(active.history) == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"test_each_round": True}, "test_dataset"), ({"weights": "best"}, "ModelCheckpoint")],
+)
+def test_evaluation_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        quiet_trainer([ActiveLearning(**arguments)]).fit(Untrained(), datamodule=data())
+
+
+def test_a_model_without_a_test_step_cannot_be_tested():
+    class Untested(pl.LightningModule):
+        __init__, forward, training_step = Net.__init__, Net.forward, Net.training_step
+        configure_optimizers = Net.configure_optimizers
+
+    with pytest.raises(ConfigurationError, match="test_step"):
+        quiet_trainer([ActiveLearning(test_each_round=True)]).fit(Untested(), datamodule=data(test_dataset=VAL))
+
+
 def test_cached_loader_is_found_when_the_set_has_grown():
     active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=2)
     module = data(Cached)

@@ -150,7 +150,7 @@ def test_round_equals_independent_fit(case):
         assert labelled == record.labelled.tolist()
         alone = make_model()
         alone.load_state_dict(before)
-        pl.seed_everything(record.seed, verbose=False)
+        pl.seed_everything(record.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer(make_callbacks()).fit(alone, *loaders(labelled, workers=workers))
@@ -188,7 +188,7 @@ def test_reset_starts_from_the_weights_it_says(reset):
             with torch.no_grad():
                 for name, parameter in alone.named_parameters():
                     parameter.mul_(reset).add_(before[name], alpha=1 - reset)
-        pl.seed_everything(record.seed, verbose=False)
+        pl.seed_everything(record.seed)
         quiet_trainer().fit(alone, *loaders(record.labelled.tolist()))
         assert same_weights(snapshots.weights[number], alone.state_dict())
 

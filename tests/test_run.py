@@ -222,7 +222,7 @@ def test_cold_start_equals_fit_on_the_first_query():
     alone = Net("onecycle")
     alone.load_state_dict(before)
     record = active.history[1]
-    pl.seed_everything(record.seed, verbose=False)
+    pl.seed_everything(record.seed)
     quiet_trainer().fit(alone, datamodule=make_data(initial_labels=record.labelled.tolist()))
     assert same_weights(snapshots.weights[0], alone.state_dict())
 
@@ -316,8 +316,8 @@ def test_validate_test_predict_change_nothing():
     trainer = quiet_trainer([active])
 
     def look():
-        trainer.validate(model, datamodule=data, verbose=False)
-        (tested,) = trainer.test(model, datamodule=data, verbose=False)
+        trainer.validate(model, datamodule=data)
+        (tested,) = trainer.test(model, datamodule=data)
         predicted = trainer.predict(model, datamodule=data)
         return tested, predicted
 
@@ -391,6 +391,30 @@ def test_around_an_existing_data_module():
     _, _, data = run(active, ActiveDataModule.from_datamodule(Plain(), initial_labels=START))
     assert [r.n_labelled for r in active.history] == [6, 10, 14] and data.batch_size == 5
     assert {"val_loss", "test_acc", "train_loss"} <= set(active.history[0].metrics)
+
+
+@pytest.mark.filterwarnings("error:.*(across ranks is zero|have no `validation_step)")
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_validation_set_is_no_reason_to_warn(wrapped):
+    class Plain(pl.LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(TRAIN, batch_size=4)
+
+    class NoValidation(Net):
+        validation_step = pl.LightningModule.validation_step
+
+    data = ActiveDataModule.from_datamodule(Plain(), initial_labels=8) if wrapped else make_data(val_dataset=None)
+    active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=1)
+    run(active, data, NoValidation("none"))
+    assert len(active.history) == 2
+
+
+def test_a_validation_set_given_later_counts():
+    data = make_data(val_dataset=None)
+    data.val_dataset = VAL
+    active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=1)
+    run(active, data)
+    assert "val_loss" in active.history[0].metrics
 
 
 def test_oracle_labels_replace_those_of_the_items():

@@ -16,7 +16,7 @@ from torch.utils.data import (
 )
 
 from lightning_diffal import ActiveDataModule, ActiveLearning
-from lightning_diffal._lightning import pl
+from lightning_diffal._lightning import is_overridden, pl
 from lightning_diffal._wrapping import default_ids, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.samplers import RandomSampler as Chance
@@ -117,13 +117,14 @@ class TestFromDatamodule:
                 return DataLoader(points(), batch_size=4)
 
         data = wrap(TrainOnly())
-        assert data.val_dataloader() == [] and data.test_dataloader() == []
+        assert not is_overridden("val_dataloader", data) and not is_overridden("test_dataloader", data)
         assert len(data.predict_dataloader().dataset) == 40
 
     def test_from_datasets(self):
         module = pl.LightningDataModule.from_datasets(points(), val_dataset=points(10), batch_size=6)
         data = wrap(module)
-        assert data.batch_size == 6 and len(data.val_dataloader().dataset) == 10 and data.test_dataloader() == []
+        assert data.batch_size == 6 and len(data.val_dataloader().dataset) == 10
+        assert not is_overridden("test_dataloader", data)
 
     def test_two_rounds_with_all_its_hooks(self):
         calls = []

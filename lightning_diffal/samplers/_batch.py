@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from lightning_diffal import diffusion
 from lightning_diffal.samplers.base import QueryData
 
-__all__ = ["Batch", "PointGraph", "pick_batch"]
+__all__ = ["Batch", "PointGraph", "pick_batch", "point_scores"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -84,7 +84,7 @@ def pick_batch(
         if len(picked) == size:
             break
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
-        score = 1 - np.minimum(1, summary.margin + mass) + np.float32(centrality) * space.centrality
+        score = point_scores(space, summary, mass, centrality)
         equivalent = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
         if number == 0:
             pool_mean = float(equivalent[space.inverse[candidates]].mean(dtype=np.float64))
@@ -102,6 +102,19 @@ def pick_batch(
         equivalents = np.concatenate([equivalents, equivalent[nodes]])
         asked = np.union1d(asked, nodes)
     return Batch(picked, scores, equivalents, pool_mean)
+
+
+def point_scores(space: PointGraph, summary: diffusion.LabelSummary, mass: FloatArray, centrality: float) -> FloatArray:
+    """How much each node is wanted: weakness, labels and asked points counted, and some centrality.
+
+    Args:
+        space: the graph.
+        summary: the diffused labels.
+        mass: `(U,)` of asked points.
+        centrality: its weight.
+    """
+    weakness: FloatArray = 1 - np.minimum(1, summary.margin + mass)
+    return weakness + np.float32(centrality) * space.centrality
 
 
 def _tiers(nodes: IntArray, held: IntArray, n_nodes: int) -> IntArray:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 
-__all__ = ["Query", "QueryData", "QuerySampler", "best_candidates"]
+__all__ = ["Query", "QueryData", "QuerySampler", "ScoreSampler", "best_candidates"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -36,7 +36,10 @@ class QueryData:
         candidates: `(M,)` indices that may be asked. `None`: every point neither labelled nor pending.
         pending: `(Q,)` indices that were asked earlier and are not answered yet.
         num_classes: number of classes. `None`: read from `probabilities`, else from `labels`.
-        num_points: `N`; needed only where neither features nor probabilities are given.
+        num_points: `N`; needed only where no array with a row per point is given.
+        mc_probabilities: `(N, C + 1)` what Monte-Carlo dropout gave: the probabilities averaged over its passes and, in
+            the last column, the average entropy of one pass (for multi-label targets the mean over the labels); or
+            `None`. `(T, N, C)` is never held.
 
     Raises:
         InvalidIndexError: an index out of range, twice in one list or in two lists.
@@ -57,11 +60,15 @@ class QueryData:
     pending: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     num_classes: int = None  # type: ignore[assignment]  # filled in below
     num_points: int = None  # type: ignore[assignment]  # filled in below
+    mc_probabilities: FloatArray | None = None
 
     def __post_init__(self) -> None:
         features = _float_matrix("features", self.features)
         probabilities = _float_matrix("probabilities", self.probabilities)
-        num_points = self._count_points(features, probabilities)
+        mc_probabilities = _float_matrix("mc_probabilities", self.mc_probabilities)
+        num_points = self._count_points(
+            {"features": features, "probabilities": probabilities, "mc_probabilities": mc_probabilities}
+        )
         labelled = _indices("labelled", self.labelled, num_points)
         pending = _indices("pending", self.pending, num_points)
         taken = np.zeros(num_points, dtype=bool)
@@ -82,11 +89,12 @@ class QueryData:
                     f"but got {candidates[taken[candidates]][:5].tolist()}."
                 )
         labels = _label_array(self.labels, len(labelled))
-        num_classes = self._count_classes(labels, probabilities)
+        num_classes = self._count_classes(labels, probabilities, mc_probabilities)
         _check_label_range(labels, num_classes)
         for name, value in {
             "features": features,
             "probabilities": probabilities,
+            "mc_probabilities": mc_probabilities,
             "labelled": labelled,
             "labels": labels,
             "candidates": candidates,
@@ -104,12 +112,8 @@ class QueryData:
         """Whether a point may hold several labels at once."""
         return self.labels.ndim == 2
 
-    def _count_points(self, features: FloatArray | None, probabilities: FloatArray | None) -> int:
-        sizes = {
-            name: len(value)
-            for name, value in (("features", features), ("probabilities", probabilities))
-            if value is not None
-        }
+    def _count_points(self, arrays: Mapping[str, FloatArray | None]) -> int:
+        sizes = {name: len(value) for name, value in arrays.items() if value is not None}
         if self.num_points is not None:
             sizes["num_points"] = int(self.num_points)
         if not sizes:
@@ -118,11 +122,15 @@ class QueryData:
             raise ConfigurationError(f"Expected one row per point of the data set everywhere, but got {sizes}.")
         return next(iter(sizes.values()))
 
-    def _count_classes(self, labels: IntArray, probabilities: FloatArray | None) -> int:
+    def _count_classes(
+        self, labels: IntArray, probabilities: FloatArray | None, mc_probabilities: FloatArray | None
+    ) -> int:
         if self.num_classes:
             return int(self.num_classes)
         if probabilities is not None:
             return int(probabilities.shape[1])
+        if mc_probabilities is not None:
+            return int(mc_probabilities.shape[1]) - 1
         if labels.ndim == 2:
             return int(labels.shape[1])
         return int(labels.max()) + 1 if len(labels) else 0
@@ -170,9 +178,9 @@ class Query:
 class QuerySampler(ABC):
     """Chooses which points to ask. Subclass it and write `select`.
 
-    `requires` names what the sampler reads of `QueryData` beyond labels and indices
-    (`"features"`, `"probabilities"`): only that is computed and gathered. `stochastic` says that the choice is random
-    beyond the breaking of ties.
+    `requires` names what the sampler reads of `QueryData` beyond labels and indices (`"features"`, `"probabilities"`,
+    `"mc_probabilities"`): only that is computed and gathered. `stochastic` says that the choice is random beyond the
+    breaking of ties. `mc_passes` is how often Monte-Carlo dropout runs, for a sampler that reads what it gives.
 
     Example:
         >>> class FirstSampler(QuerySampler):
@@ -188,6 +196,11 @@ class QuerySampler(ABC):
     requires: ClassVar[frozenset[str]] = frozenset()
     stochastic: ClassVar[bool] = False
 
+    @property
+    def mc_passes(self) -> int:
+        """How many passes of Monte-Carlo dropout `mc_probabilities` is made of."""
+        return 20
+
     @abstractmethod
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
@@ -200,6 +213,43 @@ class QuerySampler(ABC):
         Returns:
             The chosen points in the order of choice.
         """
+
+
+class ScoreSampler(QuerySampler):
+    """Asks the points of the highest score, where each point is scored for itself. Subclass it and write `scores`.
+
+    Example:
+        >>> class FirstColumn(ScoreSampler):
+        ...     requires = frozenset({"features"})
+        ...     def scores(self, data):
+        ...         return data.features[:, 0]
+        >>> data = QueryData(features=[[1.0], [3.0], [2.0]])
+        >>> FirstColumn().select(data, 2, np.random.default_rng(0)).indices.tolist()
+        [1, 2]
+    """
+
+    @abstractmethod
+    def scores(self, data: QueryData) -> FloatArray:
+        """How much each point is wanted, `(N,)`, higher is more; only those of candidates count.
+
+        Args:
+            data: what is known; its arrays are read-only.
+        """
+
+    def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
+        """Choose `min(query_size, M)` of the candidates, ties broken by random keys.
+
+        Args:
+            data: needs what `requires` names.
+            query_size: how many points to choose.
+            generator: draws one key per point of the data set.
+
+        Returns:
+            The points of the highest score, the highest first.
+        """
+        scores = self.scores(data)
+        chosen = best_candidates(scores, data.candidates, query_size, generator)
+        return Query(chosen, scores[chosen])
 
 
 def best_candidates(scores: FloatArray, candidates: IntArray, size: int, generator: np.random.Generator) -> IntArray:

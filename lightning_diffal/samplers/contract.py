@@ -70,7 +70,7 @@ def check_query_sampler(sampler: QuerySampler) -> None:
         >>> check_query_sampler(MarginSampler())
     """
     name = type(sampler).__name__
-    known = {"features", "probabilities"}
+    known = {"features", "probabilities", "mc_probabilities"}
     requires = getattr(sampler, "requires", None)
     assert isinstance(requires, (frozenset, set)), f"{name}.requires is no frozenset of names: {requires!r}."
     assert requires <= known, f"{name}.requires names {sorted(requires - known)}; a loop offers {sorted(known)}."
@@ -89,7 +89,13 @@ def _cases() -> dict[str, Values]:
     features = generator.normal(size=(_N, _D)).astype(np.float32)
     logits = generator.normal(size=(_N, _C))
     probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-    base: Values = {"features": features, "probabilities": probabilities, "num_classes": _C}
+    entropies = generator.uniform(0, 0.5, size=(_N, 1)).astype(np.float32)
+    base: Values = {
+        "features": features,
+        "probabilities": probabilities,
+        "mc_probabilities": np.hstack([probabilities, entropies]),
+        "num_classes": _C,
+    }
     chosen = np.array([37, 5, 51, 18, 22])
     labels = np.array([2, 0, 1, 1, 0])
     others = np.setdiff1d(np.arange(_N), chosen)
@@ -104,6 +110,7 @@ def _cases() -> dict[str, Values]:
             **base,
             "features": np.ones_like(features),
             "probabilities": halves,
+            "mc_probabilities": np.hstack([halves, 0 * entropies]),
             "labelled": chosen,
             "labels": labels,
         },
@@ -111,7 +118,7 @@ def _cases() -> dict[str, Values]:
         "probabilities of 0 and 1": {**base, "probabilities": np.eye(_C, dtype=np.float32)[np.arange(_N) % _C]},
         "an empty pool": {**base, "labelled": chosen, "labels": labels, "pending": others},
         "one candidate left": {**base, "labelled": chosen, "labels": labels, "candidates": others[-1:]},
-        "one point": {"features": features[:1], "probabilities": probabilities[:1], "num_classes": _C},
+        "one point": {name: value if name == "num_classes" else value[:1] for name, value in base.items()},
     }
 
 
@@ -119,7 +126,7 @@ def _data(sampler: QuerySampler, values: Values) -> QueryData:
     """Only what the sampler requires, as a loop would give it."""
     fields = dict(values)
     num_points = len(values["features"])
-    for optional in ("features", "probabilities"):
+    for optional in ("features", "probabilities", "mc_probabilities"):
         if optional not in sampler.requires:
             del fields[optional]
         else:
@@ -176,7 +183,8 @@ def _check_rounds(sampler: QuerySampler, pristine: QuerySampler) -> None:
     data = _data(sampler, grown)
     second = sampler.select(data, 6, np.random.default_rng(2))
     _check_answer(name, "the second round", data, second, 6)
-    moved = {**grown, "features": -2 * grown["features"][::-1], "probabilities": grown["probabilities"][::-1]}
+    moved = {**grown, "features": -2 * grown["features"][::-1]}
+    moved |= {field: grown[field][::-1] for field in ("probabilities", "mc_probabilities")}
     for other in (sampler, pristine):
         other.select(_data(sampler, moved), 6, np.random.default_rng(3))
         again = other.select(_data(sampler, grown), 6, np.random.default_rng(2))
@@ -192,6 +200,7 @@ def _check_permutation(sampler: QuerySampler, case: str, values: Values) -> None
     shuffle: dict[str, Callable[[Any], Any]] = {
         "features": lambda value: value[permutation],
         "probabilities": lambda value: value[permutation],
+        "mc_probabilities": lambda value: value[permutation],
         "labelled": lambda value: position[value],
         "pending": lambda value: position[value],
     }
@@ -210,5 +219,5 @@ def _global_random_state() -> tuple[str, ...]:
 
 
 def _snapshot(data: QueryData) -> dict[str, npt.NDArray[Any]]:
-    fields = ("features", "probabilities", "labelled", "labels", "candidates", "pending")
+    fields = ("features", "probabilities", "mc_probabilities", "labelled", "labels", "candidates", "pending")
     return {name: np.array(getattr(data, name)) for name in fields if getattr(data, name) is not None}

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from lightning_diffal import diffusion, graph
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.neighbors import NeighborBackend, nearest_neighbors, nearest_rows
-from lightning_diffal.samplers._batch import PointGraph, pick_batch
-from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
+from lightning_diffal.samplers._batch import PointGraph, pick_batch, point_scores
+from lightning_diffal.samplers._points import check_choice, check_count, check_features
+from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 
 __all__ = ["DiffusionSampler"]
 
@@ -21,7 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 _EXPLORED = 3.0  # label equivalents from which on a point counts as explored
 
 
-class DiffusionSampler(QuerySampler):
+class DiffusionSampler(ScoreSampler):
     r"""Asks the points whose diffused label is weakest, the more central ones first, spread over the graph.
 
     Labels diffuse over the nearest-neighbour graph of the features; points that no label reaches and points where two
@@ -78,16 +79,16 @@ class DiffusionSampler(QuerySampler):
         n_passes: int = 8,
         multilabel: Literal["mean", "max"] = "mean",
     ) -> None:
-        _check_count("n_neighbors", n_neighbors)
+        check_count("n_neighbors", n_neighbors)
         if n_steps != "auto":
-            _check_count("n_steps", n_steps, "an integer of at least 1 or 'auto'")
-        _check_count("n_passes", n_passes)
-        _check_choice("metric", metric, ("euclidean", "cosine"))
+            check_count("n_steps", n_steps, "an integer of at least 1 or 'auto'")
+        check_count("n_passes", n_passes)
+        check_choice("metric", metric, ("euclidean", "cosine"))
         if not callable(backend) and backend not in ("auto", "exact", "pynndescent"):
             raise ConfigurationError(
                 f"Expected argument `backend` to be 'auto', 'exact', 'pynndescent', or a callable, but got {backend!r}."
             )
-        _check_choice("multilabel", multilabel, ("mean", "max"))
+        check_choice("multilabel", multilabel, ("mean", "max"))
         if isinstance(centrality, bool) or not isinstance(centrality, (int, float)) or not 0 <= centrality < np.inf:
             raise ConfigurationError(
                 f"Expected argument `centrality` to be a finite number of at least 0, but got {centrality!r}."
@@ -124,12 +125,11 @@ class DiffusionSampler(QuerySampler):
         Raises:
             ConfigurationError: no features, or a `query_size` below 1.
         """
-        _check_count("query_size", query_size)
-        if data.features is None:
-            raise ConfigurationError("Expected argument `data` to hold `features`, but got None.")
+        check_count("query_size", query_size)
+        features = check_features(data)
         keys = generator.random(data.num_points)
-        space = self._graph(data.features)
-        n_steps = diffusion.default_n_steps(space.n_nodes) if self.n_steps == "auto" else self.n_steps
+        space = self._graph(features)
+        n_steps = self._steps(space)
         summary = self._summary(space, data, n_steps)
         batch = pick_batch(
             space,
@@ -155,13 +155,34 @@ class DiffusionSampler(QuerySampler):
                 "label_equivalents": batch.label_equivalents,
                 "phase": np.where(exploration, "exploration", "refinement"),
                 "predicted": summary.predicted[nodes],
-                "nearest_labelled": nearest_rows(data.features, batch.indices, by_key, metric=self.metric),
+                "nearest_labelled": nearest_rows(features, batch.indices, by_key, metric=self.metric),
             },
             summary={
                 "exploration_share": float(exploration.mean()) if len(batch.indices) else 0.0,
                 "mean_label_equivalents": batch.pool_label_equivalents,
             },
         )
+
+    def scores(self, data: QueryData) -> FloatArray:
+        """The score of every point before the first pick of a batch; `select` picks in passes, and picks repel.
+
+        Args:
+            data: needs `features`, `(N, D)`.
+
+        Returns:
+            `(N,)`.
+
+        Raises:
+            ConfigurationError: no features.
+        """
+        space = self._graph(check_features(data))
+        n_steps = self._steps(space)
+        known, asked = space.inverse[data.labelled], np.unique(space.inverse[data.pending])
+        mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
+        return point_scores(space, self._summary(space, data, n_steps), mass, self.centrality)[space.inverse]
+
+    def _steps(self, space: PointGraph) -> int:
+        return diffusion.default_n_steps(space.n_nodes) if self.n_steps == "auto" else self.n_steps
 
     def _graph(self, features: FloatArray) -> PointGraph:
         """The graph of these features: the kept one if they did not change."""
@@ -194,13 +215,3 @@ class DiffusionSampler(QuerySampler):
                 space.transition, known, data.labels, n_steps, reduction=self.multilabel
             )
         return diffusion.label_summary(space.transition, known, data.labels, data.num_classes, n_steps)
-
-
-def _check_count(name: str, value: Any, expected: str = "an integer of at least 1") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"Expected argument `{name}` to be {expected}, but got {value!r}.")
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigurationError(f"Expected argument `{name}` to be one of {choices}, but got {value!r}.")

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.samplers.base import Query, QueryData, QuerySampler, best_candidates
+from lightning_diffal.samplers.base import QueryData, ScoreSampler
 
-__all__ = ["EntropySampler", "LeastConfidenceSampler", "MarginSampler", "entropy", "least_confidence", "margin"]
+__all__ = [
+    "EntropySampler",
+    "LeastConfidenceSampler",
+    "MarginSampler",
+    "checked_probabilities",
+    "entropy",
+    "least_confidence",
+    "margin",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -82,7 +90,7 @@ def entropy(probabilities: npt.ArrayLike) -> FloatArray:
     return result
 
 
-class _UncertaintySampler(QuerySampler):
+class _UncertaintySampler(ScoreSampler):
     """Asks the points of the highest score of their probabilities.
 
     For multi-label targets each column is the probability of one label: the score is the mean over the labels, each
@@ -99,29 +107,25 @@ class _UncertaintySampler(QuerySampler):
     def score(probabilities: npt.ArrayLike) -> FloatArray:
         """`(N, C)` class probabilities to `(N,)` scores, higher is less certain."""
 
-    def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
-        """Choose `min(query_size, M)` of the candidates, ties broken by random keys.
+    def scores(self, data: QueryData) -> FloatArray:
+        """The score of every point.
 
         Args:
             data: needs `probabilities`, `(N, C)`.
-            query_size: how many points to choose.
-            generator: draws one key per point of the data set.
 
         Returns:
-            The least certain points, the least certain first.
+            `(N,)`, higher is less certain.
 
         Raises:
             ConfigurationError: no probabilities, values that are none, or a single class.
         """
-        probabilities = _checked(data)
-        if data.is_multilabel:
-            scores = np.zeros(data.num_points, np.float32)
-            for column in probabilities.T:
-                scores += self.score(np.stack([column, 1 - column], axis=1)) / probabilities.shape[1]
-        else:
-            scores = self.score(probabilities)
-        chosen = best_candidates(scores, data.candidates, query_size, generator)
-        return Query(chosen, scores[chosen])
+        probabilities = checked_probabilities(data)
+        if not data.is_multilabel:
+            return self.score(probabilities)
+        scores = np.zeros(data.num_points, np.float32)
+        for column in probabilities.T:
+            scores += self.score(np.stack([column, 1 - column], axis=1)) / probabilities.shape[1]
+        return scores
 
 
 class LeastConfidenceSampler(_UncertaintySampler):
@@ -160,7 +164,8 @@ class EntropySampler(_UncertaintySampler):
     score = staticmethod(entropy)
 
 
-def _checked(data: QueryData) -> npt.NDArray[Any]:
+def checked_probabilities(data: QueryData) -> FloatArray:
+    """The probabilities, clipped to 0 and 1, or an error where they are missing or no probabilities."""
     probabilities = data.probabilities
     if probabilities is None:
         raise ConfigurationError("Expected argument `data` to hold `probabilities`, but got None.")
@@ -180,4 +185,5 @@ def _checked(data: QueryData) -> npt.NDArray[Any]:
             raise ConfigurationError(
                 f"Expected the rows of `probabilities` to sum to 1, but row {worst} sums to {total[worst]:g}."
             )
-    return np.clip(probabilities, 0, 1)
+    clipped: FloatArray = np.clip(probabilities, 0, 1)
+    return clipped

@@ -1,0 +1,97 @@
+"""Long calls side by side in processes of their own, which tell how they are getting on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from lightning_diffal.exceptions import DiffalError
+
+__all__ = ["run_parallel"]
+
+
+def run_parallel(
+    function: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: int,
+    report: Callable[[Any], object],
+) -> list[Any]:
+    """Call `function(*job, tell)` for every job. What a call tells arrives at `report`, in this process.
+
+    The first call that fails ends all, and so does Ctrl-C, at once and with no process left behind.
+
+    Args:
+        function: of a module, so that other processes can import it.
+        jobs: arguments of each call; they are pickled.
+        workers: calls at a time.
+        report: gets each message.
+
+    Returns:
+        What the calls returned, in the order of `jobs`.
+
+    Raises:
+        DiffalError: a process was killed from outside.
+    """
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its thread pools
+    messages = context.Queue()
+    others = multiprocessing.active_children()
+    size = min(workers, len(jobs))
+    with ProcessPoolExecutor(size, mp_context=context, initializer=_begin_worker, initargs=(messages,)) as pool:
+        try:
+            with _deaf_to_interrupts():  # inherited by the workers: Ctrl-C reaches them too, and we answer for all
+                futures: list[Future[Any]] = [pool.submit(_call, function, job) for job in jobs]
+            while not all(future.done() for future in futures):
+                _forward(messages, report)
+                for future in futures:
+                    if future.done():
+                        future.result()  # raises what the call raised
+            _forward(messages, report)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                if child not in others:  # leaving the pool waits for calls that nobody wants any more
+                    child.kill()  # a Trainer would take its time over a SIGTERM
+            if isinstance(error, BrokenProcessPool):
+                raise DiffalError("A run was killed, most likely for want of memory: try --workers 1.") from None
+            raise
+        return [future.result() for future in futures]
+
+
+_messages: Any = None
+
+
+def _begin_worker(messages: Any) -> None:
+    global _messages
+    _messages = messages
+
+
+def _call(function: Callable[..., Any], job: tuple[Any, ...]) -> Any:
+    return function(*job, _messages.put)
+
+
+def _forward(messages: Any, report: Callable[[Any], object]) -> None:
+    """Hand on what has arrived, until nothing has for a moment."""
+    try:
+        while True:
+            report(messages.get(timeout=0.2))
+    except queue.Empty:
+        return
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
