@@ -13,7 +13,7 @@ READY := .venv/.ready
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(READY)  ## diffusion beside random choice on handwritten digits: two to three minutes (ARGS="--seeds 2" ...)
+demo: $(READY)  ## diffusion beside random choice on handwritten digits: one to three minutes (ARGS="--seeds 2" ...)
 	$(BIN)/diffal demo $(ARGS)
 
 demo-quick: $(READY)  ## the same in half a minute

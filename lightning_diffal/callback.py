@@ -388,7 +388,8 @@ class ActiveLearning(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Where checkpoints are about to be written: tell the process that writes them of everyone's generators."""
-        if self._ranks is not None and self._ranks.size > 1 and not trainer.sanity_checking:
+        fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fits and self._ranks is not None and self._ranks.size > 1:
             self._random_states = self._ranks.everyone(random_state())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

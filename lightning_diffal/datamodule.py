@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_diffal._checks import check_classes, check_loading, check_validation
 from lightning_diffal._handback import Handback
 from lightning_diffal._labelled import LabelledPoints
-from lightning_diffal._lightning import TrainerFn, is_overridden, pl
+from lightning_diffal._lightning import TrainerFn, is_overridden, pl, rank_zero_warn
 from lightning_diffal._wrapping import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
 from lightning_diffal.initial import InitialLabels
@@ -284,14 +284,17 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         """
         trainer = self.trainer
         share = -(-size // (1 if trainer is None else trainer.world_size))
+        module = None if trainer is None else trainer.lightning_module
+        parts = () if module is None else module.modules()
+        has_norm = share % self.batch_size == 1 and any(isinstance(p, nn.modules.batchnorm._BatchNorm) for p in parts)
+        if share == 1 and has_norm:
+            rank_zero_warn(
+                f"Each process trains on one labelled point ({size} are labelled), in which batch norm may find no "
+                "variance: give at least two `initial_labels` for each device, or use fewer devices."
+            )
         if share <= self.batch_size:
             return False
-        if "drop_last" in self.loader_kwargs:
-            return bool(self.loader_kwargs["drop_last"])
-        module = None if trainer is None else trainer.lightning_module
-        if share % self.batch_size != 1 or module is None:
-            return False
-        return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+        return bool(self.loader_kwargs["drop_last"]) if "drop_last" in self.loader_kwargs else has_norm
 
     # -------------------------------------------------------------------------------------------------- keeping
 

@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorData
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
-from lightning_diffal._lightning import NAMESPACE
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import VAL, Net, Snapshots, blobs, loaders, pl, pl_callbacks, quiet_trainer, same_weights
 
@@ -130,7 +129,7 @@ def run(folder, how):
 
     equal = []
     for record, weights, losses in zip(active.history, snapshots.weights, snapshots.losses, strict=True):
-        pl.seed_everything(record.seed, verbose=False)
+        pl.seed_everything(record.seed)
         fresh = DriftingNet()
         fresh.load_state_dict(active.state.initial_weights)
         quiet_trainer(**launch).fit(fresh, *loaders(record.labelled, train=POINTS))
@@ -166,7 +165,7 @@ class Kill(pl.Callback):
 def resume(folder, spec):
     """`WHERE:ROUND` kills all processes there; `full` and `resume` do not."""
     where, _, round_ = spec.partition(":")
-    pl.seed_everything(99 if spec == "resume" else 5, verbose=False)
+    pl.seed_everything(99 if spec == "resume" else 5)
 
     def oracle(indices, items):
         append(folder / "bought.jsonl", list(indices))
@@ -245,7 +244,7 @@ class Interrupted(RandomSampler):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.what == "kill the other":
             os.kill(int(Path("pid1").read_text()), signal.SIGKILL)
-            time.sleep(60)
+            time.sleep(5)
         time.sleep(self.what if isinstance(self.what, float) else 0)
         return super().select(data, query_size, generator)
 
@@ -253,6 +252,19 @@ class Interrupted(RandomSampler):
 class NotePid(pl.Callback):
     def on_fit_start(self, trainer, module):
         Path(f"pid{trainer.global_rank}").write_text(str(os.getpid()))
+        Comparing.trainer = trainer
+
+
+class Comparing(DiffusionSampler):
+    """Reads the features once more on one process, with that one's batch norm statistics."""
+
+    trainer: pl.Trainer
+
+    def select(self, data, query_size, generator):
+        active, module = ActiveLearning.from_trainer(self.trainer), self.trainer.datamodule
+        alone = active.extractor(self.trainer, module, np.arange(len(POINTS)), self.requires, 0)["features"]
+        np.testing.assert_allclose(data.features, alone, atol=1e-6)
+        return super().select(data, query_size, generator)
 
 
 class StopOnOne(pl.Callback):
@@ -277,6 +289,12 @@ class OtherSplits(ActiveDataModule):
         self.train_dataset = Subset(POINTS, range(rank, 100 + rank))
 
 
+class OtherLabels(ActiveDataModule):
+    def setup(self, stage):
+        self.initial_labels = START if rank_of_process() == 0 else [1, 2]
+        self.train_dataset = POINTS
+
+
 def refuse(indices, items):
     raise ConnectionError("the annotators are on strike")
 
@@ -293,6 +311,7 @@ CASES = {
     "loader": lambda: labelled_run(DiffusionSampler(), points=Unreadable(*POINTS.tensors)),
     "training": lambda: labelled_run(net=FailingNet),
     "killed": lambda: labelled_run(Interrupted("kill the other")),
+    "first killed": lambda: labelled_run(Interrupted("kill")),
     "slow": lambda: labelled_run(Interrupted(5.0), n_rounds=1),
     "own loader": lambda: with_loader(True),
     "wrong loader": lambda: with_loader(False),
@@ -300,6 +319,9 @@ CASES = {
     "one label each": lambda: labelled_run(start=[17, 5]),
     "no label": lambda: labelled_run(DiffusionSampler(), start=0),
     "other splits": lambda: labelled_run(data=OtherSplits(initial_labels=4)),
+    "other labels": lambda: labelled_run(data=OtherLabels(batch_size=4), run_dir=False),
+    # without validation, in which DDP makes buffers equal
+    "buffers": lambda: labelled_run(Comparing(), data=ActiveDataModule(POINTS, initial_labels=START, batch_size=4)),
     "stop": lambda: labelled_run(),
 }
 
@@ -324,14 +346,13 @@ def trouble(folder, _):
         append(folder / "cases.jsonl", {"name": name, **found})
 
 
-def killed(folder, what):
-    """`kill` ends process 0 while process 1 waits for its picks, `kill the other` ends process 1."""
-    model, data, active = labelled_run(Interrupted(what))
+def one(folder, name):
+    """One case in two processes that Lightning launches as it does for scripts."""
+    model, data, active = CASES[name]()
     quiet_trainer([active, NotePid()], strategy="ddp", devices=2).fit(model, datamodule=data)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    assert NAMESPACE
     scenario, place, argument = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     globals()[scenario](place, argument)

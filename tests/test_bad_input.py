@@ -217,9 +217,8 @@ def test_evaluation_that_cannot_be_is_refused(arguments, message):
 
 
 def test_a_model_without_a_test_step_cannot_be_tested():
-    class Untested(pl.LightningModule):
-        __init__, forward, training_step = Net.__init__, Net.forward, Net.training_step
-        configure_optimizers = Net.configure_optimizers
+    class Untested(Net):
+        test_step = pl.LightningModule.test_step
 
     with pytest.raises(ConfigurationError, match="test_step"):
         quiet_trainer([ActiveLearning(test_each_round=True)]).fit(Untested(), datamodule=data(test_dataset=VAL))

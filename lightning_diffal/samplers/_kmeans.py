@@ -69,10 +69,12 @@ def draw_by_weight(weights: npt.NDArray[np.floating], generator: np.random.Gener
         1
     """
     cumulated = np.cumsum(weights, dtype=np.float64)
-    # the draw lies below the total, so what is found has a weight; side="right" passes over those without
-    return min(int(np.searchsorted(cumulated, generator.random() * cumulated[-1], side="right")), len(weights) - 1) * (
-        bool(cumulated[-1] > 0)
-    )
+    total = cumulated[-1]
+    drawn = generator.random() * total
+    if total == 0:
+        return 0
+    # the draw stays below the total, where rounding takes it too, so that what is found has a weight
+    return int(np.searchsorted(cumulated, min(drawn, np.nextafter(total, 0)), side="right"))
 
 
 def _seeds(points: FloatArray, n_clusters: int, generator: np.random.Generator) -> FloatArray:
@@ -89,7 +91,10 @@ def _assign(points: FloatArray, centres: FloatArray) -> IntArray:
     norms = np.einsum("ij,ij->i", centres, centres)
     block = max(1, _BLOCK_VALUES // len(centres))
     for start in range(0, len(points), block):
-        labels[start : start + block] = (norms - 2 * (points[start : start + block] @ centres.T)).argmin(axis=1)
+        gram = points[start : start + block] @ centres.T
+        gram *= -2
+        gram += norms
+        labels[start : start + block] = gram.argmin(axis=1)
     return labels
 
 

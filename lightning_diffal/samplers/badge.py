@@ -148,8 +148,7 @@ def _draw(
             drawn = int(left.argmax())
         positions[place], squared[place], left[drawn] = drawn, nearest[drawn], False
         distances = squared_gradient_distances(gradients, features, drawn)
-        nearest = distances if place == 0 else np.minimum(nearest, distances)
-        nearest[drawn] = 0
+        nearest = distances if place == 0 else np.minimum(nearest, distances)  # 0 for what is drawn
     return positions, squared
 
 

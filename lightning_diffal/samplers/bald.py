@@ -48,8 +48,8 @@ class BALDSampler(ScoreSampler):
     resumed run asks the same points. For multi-label targets the score is the mean over the labels.
 
     Args:
-        n_passes: how often the model runs over the data set. The estimate is biased upwards by about
-            `(C - 1) / (2 * n_passes)` nats where a model disagrees with itself most, for all points alike.
+        n_passes: how often the model runs over the data set. The information is underestimated by a share of about
+            `1 / n_passes`, for all points alike, since an average of few passes is too sure.
 
     Raises:
         ConfigurationError: `n_passes` below 2, which cannot disagree.
@@ -71,7 +71,7 @@ class BALDSampler(ScoreSampler):
         self.n_passes = n_passes
 
     @property
-    def mc_passes(self) -> int:
+    def mc_passes(self) -> int:  # type: ignore[override]
         """As many passes as `n_passes` says."""
         return self.n_passes
 

@@ -195,11 +195,7 @@ class QuerySampler(ABC):
 
     requires: ClassVar[frozenset[str]] = frozenset()
     stochastic: ClassVar[bool] = False
-
-    @property
-    def mc_passes(self) -> int:
-        """How many passes of Monte-Carlo dropout `mc_probabilities` is made of."""
-        return 20
+    mc_passes: int = 20
 
     @abstractmethod
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:

@@ -74,10 +74,10 @@ class CandidateSampler(QuerySampler):
         return self.prefilter.stochastic or self.base.stochastic
 
     @property
-    def mc_passes(self) -> int:
+    def mc_passes(self) -> int:  # type: ignore[override]
         """As many as the one that reads them wants."""
         readers = [part for part in (self.prefilter, self.base) if "mc_probabilities" in part.requires]
-        return max((part.mc_passes for part in readers), default=super().mc_passes)
+        return max((part.mc_passes for part in readers), default=QuerySampler.mc_passes)
 
     def __repr__(self) -> str:
         return f"CandidateSampler({self.prefilter!r}, {self.base!r}, n_candidates={self.n_candidates})"

@@ -53,11 +53,7 @@ def pure_radius(points: FloatArray, n_clusters: int, purity: float, generator: n
         25.0
     """
     clusters = kmeans(points, n_clusters, generator)
-    sample = clusters[:_PURITY_SAMPLE]
-    nearest = np.empty(len(sample), np.float32)
-    for cluster in np.unique(sample):
-        own = np.flatnonzero(sample == cluster)
-        nearest[own] = nearest_squared(points[own], points[clusters != cluster])
+    nearest = nearest_squared(points[:_PURITY_SAMPLE], points, (clusters[:_PURITY_SAMPLE], clusters))
     return float(np.quantile(nearest, 1 - purity, method="lower")) if len(nearest) else np.inf
 
 

@@ -112,7 +112,7 @@ class StochasticSampler(QuerySampler):
         return frozenset(self.base.requires)
 
     @property
-    def mc_passes(self) -> int:
+    def mc_passes(self) -> int:  # type: ignore[override]
         """As many as `base` wants."""
         return self.base.mc_passes
 
