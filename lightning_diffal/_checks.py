@@ -15,9 +15,11 @@ __all__ = ["check_classes", "check_evaluation", "check_loading", "check_validati
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")
 
 
-def check_evaluation(trainer: pl.Trainer, data: pl.LightningDataModule, *, tests: bool, uses_best: bool) -> None:
+def check_evaluation(
+    trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, *, tests: bool, uses_best: bool
+) -> None:
     """What each round's metrics are to come from has to be there."""
-    for name, owner in (("test_step", trainer.lightning_module), ("test_dataloader", data)):
+    for name, owner in (("test_step", module), ("test_dataloader", data)):
         if tests and not is_overridden(name, owner):
             missing = "the model one" if name == "test_step" else "a `test_dataset`"
             raise ConfigurationError(

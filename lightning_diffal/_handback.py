@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Handback:
         self.path = Path(tempfile.gettempdir()) / f"lightning-diffal-{secrets.token_hex(16)}.pt"
         self.last: dict[str, Any] | None = None
         """What was read last."""
+        weakref.finalize(self, _discard, self.path, self.home)  # also at exit, where nobody looked
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Handback:
         return Handback()
@@ -71,3 +73,8 @@ class Handback:
         contents: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         self.last = contents
         return contents
+
+
+def _discard(path: Path, home: int) -> None:
+    if os.getpid() == home:  # a forked child knows of it too
+        path.unlink(missing_ok=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -74,6 +74,7 @@ __all__ = [
     "reset_results",
     "restart_callbacks",
     "resume_iterator",
+    "running_eagerly",
     "splits_the_model",
     "stopped_inside_epoch",
     "user_sampler",
@@ -296,6 +297,12 @@ def best_checkpoint(trainer: pl.Trainer) -> Path | None:
 # ----------------------------------------------------------------------------------------- passes between rounds
 
 
+def running_eagerly() -> AbstractContextManager[Any]:
+    """Compiled modules run uncompiled inside: hooks added to them later are silently not called in compiled code."""
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if set_stance is None else set_stance("force_eager")
+
+
 @contextmanager
 def feature_pass(trainer: pl.Trainer) -> Iterator[nn.Module]:
     """The module in evaluation mode, `trainer.predicting` set (so that augmentation in batch hooks stays off).
@@ -306,12 +313,10 @@ def feature_pass(trainer: pl.Trainer) -> Iterator[nn.Module]:
     module = trainer.lightning_module
     modes = {submodule: submodule.training for submodule in module.modules()}
     stage = trainer.state.stage
-    set_stance = getattr(torch.compiler, "set_stance", None)
-    eager = nullcontext() if set_stance is None else set_stance("force_eager")
     module.eval()
     trainer.predicting = True
     try:
-        with eager, torch.no_grad(), trainer.precision_plugin.predict_step_context():
+        with running_eagerly(), torch.no_grad(), trainer.precision_plugin.predict_step_context():
             yield module
     finally:
         trainer.state.stage = stage
@@ -326,7 +331,7 @@ def batch_to_device(trainer: pl.Trainer, batch: Any) -> Any:
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
-def evaluate(trainer: pl.Trainer, stage: str) -> dict[str, float]:
+def evaluate(trainer: pl.Trainer, stage: Literal["validate", "test"]) -> dict[str, float]:
     """Run the whole `"validate"` or `"test"` loop inside a fit, and come back as if nothing had happened.
 
     Returns:

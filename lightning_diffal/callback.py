@@ -261,7 +261,10 @@ class ActiveLearning(pl.Callback):
         }
 
     def hand_back(self, trainer: pl.Trainer) -> None:
-        """From a process that ends with this fit, to the one that called it: where the run stands."""
+        """From a process that ends with this fit, to the one that called it: where the run stands.
+
+        Done whenever something was asked or answered, since a fit that fails takes all its processes with it.
+        """
         if self._data is not None and lives_for_one_fit(trainer) and trainer.local_rank == 0:
             contents = self.contents()
             contents["data"].pop("wrapped", None)  # another package's, and not known to be plain
@@ -289,6 +292,24 @@ class ActiveLearning(pl.Callback):
         if stage != "fit":
             return
         data = datamodule_of(trainer)
+        if splits_the_model(trainer):
+            raise ConfigurationError(
+                f"ActiveLearning does not work with {type(trainer.strategy).__name__}, which splits the model over "
+                "processes: use `strategy='ddp'`. For a model that fits no single device, choose points between fits "
+                "of your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+            )
+        self.take(data)
+        ActiveLearningLoop.attach(trainer, self)
+        self._limits = LoopLimits.of(trainer.fit_loop)
+        self.pristine = pristine_callbacks(trainer, self.pristine)
+
+    def take(self, data: pl.LightningDataModule | None) -> None:
+        """Begin a fit on these data, which are set up.
+
+        Raises:
+            ConfigurationError: no data module.
+            InvalidTypeError: one that does not know who is labelled.
+        """
         if data is None:
             raise ConfigurationError(
                 "ActiveLearning needs a data module that knows who is labelled: "
@@ -299,26 +320,27 @@ class ActiveLearning(pl.Callback):
                 f"Expected an ActiveDataModule, but got {type(data).__name__}: derive it from ActiveDataModule, or "
                 "wrap it with `ActiveDataModule.from_datamodule(data_module, ...)`."
             )
-        if splits_the_model(trainer):
-            raise ConfigurationError(
-                f"ActiveLearning does not work with {type(trainer.strategy).__name__}, which splits the model over "
-                "processes: use `strategy='ddp'`. For a model that fits no single device, choose points between fits "
-                "of your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
-            )
         self._arrive(data)
         first = [self.query_size, len(data.pool)] + ([] if self.budget is None else [self.budget])
         data.expected_labels = max(min(first), 1)
-        ActiveLearningLoop.attach(trainer, self)
         self._data = data
-        self._limits = LoopLimits.of(trainer.fit_loop)
-        self.pristine = pristine_callbacks(trainer, self.pristine)
         self._saved, self.stop_reason = None, None
         self.forget_resumed_state()
         if self.state.phase == "training":  # interrupted, and fit again: exact only from the start of the round
             self.state.phase = "train"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check labels and model before anything trains; remember the weights that every round starts from."""
+        """Check labels and model before anything trains; ask first where something else trains before the rounds."""
+        self.begin(trainer, pl_module)
+        if finds_settings(trainer):
+            Rounds(trainer, self).ask_first()
+
+    def begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check labels and model; remember the weights that every round starts from; open the journal.
+
+        Raises:
+            ConfigurationError: another model or data module than the run began with, or what cannot work.
+        """
         data = self.data
         subjects = (weakref.ref(pl_module), weakref.ref(data))
         if self.state.has_begun and self._saved is None and self._subjects and self._subjects != subjects:
@@ -338,16 +360,14 @@ class ActiveLearning(pl.Callback):
             self.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
         if self.max_seconds is not None:
             self.deadline = time.monotonic() + self.max_seconds
-        self.ranks.together(lambda: self._look_at_data(trainer))
+        self.ranks.together(lambda: self._look_at_data(trainer, pl_module))
         if self.recorder is None or self._saved is not None or not self.state.has_begun:
-            self.recorder = Recorder.open(self, trainer, self._saved or self._handback.last)
-        if finds_settings(trainer):
-            Rounds(trainer, self).ask_first()
+            self.recorder = Recorder.open(self, trainer, pl_module, self._saved or self._handback.last)
 
-    def _look_at_data(self, trainer: pl.Trainer) -> None:
+    def _look_at_data(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Number of classes from the model where nobody gave it; every known label must fit."""
         data = self.data
-        check_evaluation(trainer, data, tests=self.test_each_round, uses_best=self.weights == "best")
+        check_evaluation(trainer, pl_module, data, tests=self.test_each_round, uses_best=self.weights == "best")
         if not is_rehearsal(trainer):
             self.fingerprint = fingerprint(data)
         outputs = self.extractor.prepare(trainer, data, frozenset(self.sampler.requires))

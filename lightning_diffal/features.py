@@ -52,7 +52,7 @@ class FeatureExtractor:
             FeatureError: no head was found, or `features` names nothing in the model, or no features.
             ConfigurationError: Monte-Carlo dropout is wanted of a model without dropout.
         """
-        module = trainer.lightning_module
+        module = self._module(trainer)
         if self.features != "auto" and self._named(module) is None:
             raise FeatureError(
                 f"Expected `features` to name a submodule or a method of {type(module).__name__}, "
@@ -63,16 +63,21 @@ class FeatureExtractor:
             return None
         data.warn_of_augmentation()
         items = np.arange(min(2, len(data.pool)))  # of a single one `squeeze` would leave no row
-        with isolated_random_state(), feature_pass(trainer):
-            batch = batch_to_device(trainer, next(iter(data.pool_dataloader(items))))
-            if self.features == "auto" or wanted & {"probabilities", "mc_probabilities"}:
+        found = 0
+
+        def look(batch: Any) -> None:
+            nonlocal found
+            if self.head is None and (self.features == "auto" or wanted & {"probabilities", "mc_probabilities"}):
                 self.head = find_head(module, lambda: call_forward(module, batch, data.target), data.num_classes)
             rows = self._read(module, batch, data.target, wanted)
             passes = self._dropout_passes(module, wanted, n_passes=2, seed=0)
             if passes is not None:
                 passes.check(lambda: self._outputs(module, batch, data.target))
-            if rows:
-                _check_rows(_common_length(rows), len(items))
+            found += _common_length(rows) if rows else len(items)
+
+        with isolated_random_state():
+            self._go_over(trainer, data, items, look)
+        _check_rows(found, len(items))
         return None if self.head is None else max(self.head.width, 2)  # a single output tells two classes apart
 
     def __call__(
@@ -108,25 +113,29 @@ class FeatureExtractor:
         row = 0
         if not wanted:
             return found
-        with isolated_random_state(seed), feature_pass(trainer) as module:
-            passes = self._dropout_passes(module, wanted, mc_passes, seed)
-            for items in data.pool_dataloader(indices):
-                batch = batch_to_device(trainer, items)
-                rows = self._read(module, batch, data.target, wanted)
-                if passes is not None:
-                    rows["mc_probabilities"] = passes.read(partial(self._outputs, module, batch, data.target))
-                size = _common_length(rows)
-                for name, values in rows.items():
-                    if name not in found:
-                        found[name] = np.empty((len(indices), values.shape[1]), dtype=np.float32)
-                    if values.shape[1] != found[name].shape[1]:
-                        raise FeatureError(
-                            f"Expected {name} of the same length for all points, but got {found[name].shape[1]} and "
-                            f"then {values.shape[1]} numbers. {HINT}"
-                        )
-                    if row + size <= len(indices):
-                        found[name][row : row + size] = values.float().cpu().numpy()
-                row += size
+        module = self._module(trainer)
+        passes = self._dropout_passes(module, wanted, mc_passes, seed)
+
+        def keep(batch: Any) -> None:
+            nonlocal row
+            rows = self._read(module, batch, data.target, wanted)
+            if passes is not None:
+                rows["mc_probabilities"] = passes.read(partial(self._outputs, module, batch, data.target))
+            size = _common_length(rows)
+            for name, values in rows.items():
+                if name not in found:
+                    found[name] = np.empty((len(indices), values.shape[1]), dtype=np.float32)
+                if values.shape[1] != found[name].shape[1]:
+                    raise FeatureError(
+                        f"Expected {name} of the same length for all points, but got {found[name].shape[1]} and "
+                        f"then {values.shape[1]} numbers. {HINT}"
+                    )
+                if row + size <= len(indices):
+                    found[name][row : row + size] = values.float().cpu().numpy()
+            row += size
+
+        with isolated_random_state(seed):
+            self._go_over(trainer, data, indices, keep)
         _check_rows(row, len(indices))
         if "probabilities" in found and self.head is not None:
             # over all points at once: a few logits may look like probabilities by chance
@@ -135,6 +144,17 @@ class FeatureExtractor:
         if "mc_probabilities" in found and passes is not None:
             found["mc_probabilities"] = passes.result(found["mc_probabilities"])
         return found
+
+    def _module(self, trainer: pl.Trainer) -> pl.LightningModule:
+        return trainer.lightning_module
+
+    def _go_over(
+        self, trainer: pl.Trainer, data: ActiveDataModule, indices: IntArray, use: Callable[[Any], None]
+    ) -> None:
+        """Show each batch of these points, as `predict_step` would get it, with the model in evaluation mode."""
+        with feature_pass(trainer):
+            for items in data.pool_dataloader(indices):
+                use(batch_to_device(trainer, items))
 
     def _read(self, module: nn.Module, batch: Any, target: Target, wanted: frozenset[str]) -> dict[str, Tensor]:
         """Features, and outputs that probabilities will be made of, one row an item."""

@@ -79,8 +79,4 @@ class ActiveLearningLoop(FitLoop):
             super().run()
             return
         self.trainer.fit_loop = plain_view(self, self.base)
-        try:
-            Rounds(self.trainer, self.active).run()
-        except BaseException:
-            self.active.hand_back(self.trainer)  # a teardown comes only after fits that end well
-            raise
+        Rounds(self.trainer, self.active).run()

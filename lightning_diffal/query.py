@@ -96,7 +96,7 @@ def ask(
     wanted = frozenset(active.sampler.requires)
     n_points = len(data.pool)
     with timed("features"):
-        if wanted:
+        if wanted and ranks.size > 1:
             ranks.share_buffers(trainer.lightning_module)
         seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
         own = ranks.together(

@@ -35,12 +35,15 @@ class Recorder:
         self.folder = folder
 
     @classmethod
-    def open(cls, active: ActiveLearning, trainer: pl.Trainer, saved: dict[str, Any] | None) -> Recorder:
+    def open(
+        cls, active: ActiveLearning, trainer: pl.Trainer, module: pl.LightningModule, saved: dict[str, Any] | None
+    ) -> Recorder:
         """Find or make the run's folder; without a checkpoint, go on from what it kept.
 
         Args:
             active: the run, its state restored where there is a checkpoint.
-            trainer: in a fit, the model set up.
+            trainer: in a fit.
+            module: the model; without a checkpoint it gets the weights that the folder kept.
             saved: what the checkpoint holds of the run, or `None`.
 
         Raises:
@@ -76,7 +79,7 @@ class Recorder:
         if kept is not None:
             active.state = RunState.from_checkpoint(kept[_KEY])
             data.load_state_dict(kept[_KEY]["data"])
-            trainer.lightning_module.load_state_dict(kept["state_dict"])
+            module.load_state_dict(kept["state_dict"])
         # one process writes; another may have written in an earlier fit, or hold a copy of one that did
         data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
         return recorder
@@ -135,13 +138,13 @@ class Recorder:
         for event in self.active.ranks.decide(read):
             self.active.data.pool.replay(event)
 
-    def keep(self, trainer: pl.Trainer) -> None:
+    def keep(self, module: pl.LightningModule) -> None:
         """Keep the state at the border of a round, from which an explicit `run_dir` goes on."""
         folder = self.folder
 
         def save() -> None:
             if folder is not None:
-                weights = weights_of(trainer.lightning_module)
+                weights = weights_of(module)
                 folder.save({_KEY: self.active.contents(), "state_dict": weights})
 
         self.active.ranks.together(save)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -35,13 +35,15 @@ class Rounds:
     Args:
         trainer: in a fit; its fit loop is a plain one.
         active: the run.
+        module: what trains. Default: the Trainer's.
     """
 
-    def __init__(self, trainer: pl.Trainer, active: ActiveLearning) -> None:
+    def __init__(self, trainer: pl.Trainer, active: ActiveLearning, module: pl.LightningModule | None = None) -> None:
         self.trainer = trainer
         self.active = active
         self.state = active.state
         self.data = active.data
+        self.module = trainer.lightning_module if module is None else module
         self.recorder = active.recorder or Recorder(active, None)
         self.seconds: dict[str, float] = {}
 
@@ -51,10 +53,13 @@ class Rounds:
         with lightning.name_rounds(self.trainer), isolated_environment_seed():
             if lightning.is_rehearsal(self.trainer):
                 self._rehearse()
-                return
-            self._begin_without_labels()
-            while (reason := self._next_labels()) is None:
-                self._train()
+            else:
+                self._go()
+
+    def _go(self) -> None:
+        self._begin_without_labels()
+        while (reason := self._next_labels()) is None:
+            self._train()
         self.state.history[-1].stop_reason = reason
         rank_zero_info(f"Active learning ended after round {self.state.round}: {reason}.")
 
@@ -70,6 +75,11 @@ class Rounds:
         with self._timed("fit"):
             self.trainer.fit_loop.run()
         self.active.forget_resumed_state()
+        self._finish_round()
+
+    def _finish_round(self) -> None:
+        """Metrics and the record of the round that has trained; tell those who want to know."""
+        state = self.state
         logged = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name != "round"}
         # a round resumed after its last epoch logs nothing again
         metrics = {**state.metrics, **logged} | self._evaluate()
@@ -84,7 +94,8 @@ class Rounds:
         state.phase, state.metrics, state.round_weights = "query", {}, None
         self._log({"round": state.round, "n_labelled": record.n_labelled})
         self._tell("on_round_end")
-        self.recorder.keep(self.trainer)  # last, so that a hook that is killed is called again
+        self.recorder.keep(self.module)  # last, so that a hook that is killed is called again
+        self.active.hand_back(self.trainer)
 
     def _begin_round(self) -> None:
         """Everything as in a fresh `Trainer.fit` with this seed, in the order in which Lightning does it."""
@@ -103,7 +114,7 @@ class Rounds:
 
     def _reset_weights(self) -> None:
         """The weights that this round starts from; the same ones where the round has to be done again."""
-        module, state, reset = self.trainer.lightning_module, self.state, self.active.reset
+        module, state, reset = self.module, self.state, self.active.reset
         initial = state.initial_weights or {}
         if reset != "initial":
             self.active.ranks.share_buffers(module)  # as a fresh DDP does
@@ -129,11 +140,14 @@ class Rounds:
         with isolated_random_state(), self._timed("evaluate"):
             if best is not None:
                 saved = self.trainer.strategy.load_checkpoint(best)
-                self.trainer.lightning_module.load_state_dict(saved["state_dict"])
-                found |= lightning.evaluate(self.trainer, "validate")
+                self.module.load_state_dict(saved["state_dict"])
+                found |= self._run_loop("validate")
             if self.active.test_each_round:
-                found |= lightning.evaluate(self.trainer, "test")
+                found |= self._run_loop("test")
         return found
+
+    def _run_loop(self, stage: Literal["validate", "test"]) -> dict[str, float]:
+        return lightning.evaluate(self.trainer, stage)
 
     # --------------------------------------------------------------------------------------------------- labels
 
@@ -169,6 +183,7 @@ class Rounds:
             record.stop_reason = None
             data.pool.ask(record.query.indices)
             state.asked, state.phase = record.query.indices.tolist(), "answers"
+            active.hand_back(self.trainer)
             self._log(dict(record.query.summary))
         self.recorder.replay_labels()
         if not self.recorder.is_behind:
@@ -185,6 +200,7 @@ class Rounds:
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
         )
         state.round, state.phase, state.asked = state.round + 1, "train", []
+        active.hand_back(self.trainer)
         return None
 
     def _rehearse(self) -> None:
@@ -215,7 +231,7 @@ class Rounds:
 
     def _tell(self, hook: str) -> None:
         """Call an optional hook of callbacks, model and data module."""
-        for listener in (*lightning.callbacks_of(self.trainer), self.trainer.lightning_module, self.data):
+        for listener in (*lightning.callbacks_of(self.trainer), self.module, self.data):
             method: Any = getattr(listener, hook, None)
             if callable(method):
                 method(self.trainer)

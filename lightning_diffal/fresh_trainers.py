@@ -1,0 +1,160 @@
+"""Rounds with a new Trainer each: slower to set up, and free of every private name of Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lightning_diffal._lightning import callbacks_of, is_rehearsal, pl, running_eagerly
+from lightning_diffal._random import seed_everything
+from lightning_diffal.callback import ActiveLearning
+from lightning_diffal.datamodule import ActiveDataModule
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.features import FeatureExtractor
+from lightning_diffal.history import History
+from lightning_diffal.rounds import Rounds
+
+__all__ = ["fit_rounds"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def fit_rounds(
+    make_trainer: Callable[[int], pl.Trainer], model: pl.LightningModule, data: ActiveDataModule, active: ActiveLearning
+) -> History:
+    """Active learning with one fresh `Trainer.fit` a round.
+
+    For a version of Lightning whose fit loop cannot be replaced. Picks, weights and history are those of the callback
+    on one Trainer. There is no checkpoint to resume from: give `ActiveLearning` an explicit `run_dir`, and call this
+    again to go on. Features are read through `trainer.predict`, so prediction hooks and writers see that pass.
+
+    Args:
+        make_trainer: called with the number of each round; returns a new Trainer with callbacks of its own, without
+            an `ActiveLearning` among them.
+        model: trained in every round, from the weights that `active.reset` says.
+        data: gives the labelled points; its `prepare_data` and `setup` are called here once, and by each fit.
+        active: the run. A later call goes on with it.
+
+    Returns:
+        One record a round.
+
+    Raises:
+        ConfigurationError: a Trainer with an `ActiveLearning` of its own, with several processes, or that only
+            rehearses (`fast_dev_run`, `overfit_batches`).
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> class Model(pl.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        ...     def forward(self, x):
+        ...         return self.net(x)
+        ...     def training_step(self, batch, batch_idx):
+        ...         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=0.1)
+        >>> data = ActiveDataModule(TensorDataset(torch.randn(40, 4), torch.arange(40) % 2), initial_labels=4)
+        >>> quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        >>> history = fit_rounds(
+        ...     lambda round_: pl.Trainer(max_epochs=1, enable_model_summary=False, **quiet),
+        ...     Model(), data, ActiveLearning(query_size=3, max_rounds=2, seed=0, run_dir=False))
+        >>> [record.n_labelled for record in history]
+        [4, 7, 10]
+    """
+    data.prepare_data()
+    data.setup("fit")
+    active.take(data)
+    trainer = _checked(make_trainer(active.state.round))
+    own = active.extractor
+    active.extractor = _ThroughPredict(own.features, model)
+    try:
+        active.begin(trainer, model)
+        _FreshTrainers(make_trainer, trainer, model, active).run()
+    finally:
+        active.extractor = own
+    return active.history
+
+
+class _FreshTrainers(Rounds):
+    """The same rounds, where beginning one means to make a Trainer."""
+
+    def __init__(
+        self,
+        make_trainer: Callable[[int], pl.Trainer],
+        trainer: pl.Trainer,
+        model: pl.LightningModule,
+        active: ActiveLearning,
+    ) -> None:
+        super().__init__(trainer, active, model)
+        self.make_trainer = make_trainer
+        self.trainer_is_new = True
+
+    def run(self) -> None:
+        """Train, ask, train again; ends with the reason in the last record."""
+        if self.state.phase == "training":  # a round that was cut off
+            self.state.phase = "train"
+        self._go()
+
+    def _train(self) -> None:
+        state = self.state
+        self.seconds = {}
+        if not self.trainer_is_new:
+            self.trainer = _checked(self.make_trainer(state.round))
+        self.trainer_is_new = False
+        self._reset_weights()
+        self._tell("on_round_start")
+        seed_everything(state.seed + state.round)
+        state.phase = "training"
+        with self._timed("fit"):
+            self.trainer.fit(self.module, datamodule=self.data)
+        self._finish_round()
+
+    def _run_loop(self, stage: Literal["validate", "test"]) -> dict[str, float]:
+        outputs = getattr(self.trainer, stage)(self.module, datamodule=self.data, verbose=False)
+        return {name: float(value) for output in outputs for name, value in output.items()}
+
+    def _log(self, values: dict[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics({f"active/{n}": float(v) for n, v in values.items()}, step=self.trainer.global_step)
+            logger.save()
+
+
+def _checked(trainer: pl.Trainer) -> pl.Trainer:
+    if any(isinstance(c, ActiveLearning) for c in callbacks_of(trainer)):
+        raise ConfigurationError("`make_trainer` must not add an ActiveLearning: `fit_rounds` is given the run.")
+    if trainer.world_size > 1 or is_rehearsal(trainer):
+        raise ConfigurationError(
+            f"`fit_rounds` trains in one process and in earnest, but the Trainer has {trainer.world_size} processes, "
+            "or `fast_dev_run` or `overfit_batches` set: use the ActiveLearning callback for those."
+        )
+    return trainer
+
+
+class _ThroughPredict(FeatureExtractor):
+    """Goes over the data set with `trainer.predict` instead of a pass of its own."""
+
+    def __init__(self, features: str, model: pl.LightningModule) -> None:
+        super().__init__(features)
+        self.model = model
+
+    def _module(self, trainer: pl.Trainer) -> pl.LightningModule:
+        return self.model
+
+    def _go_over(
+        self, trainer: pl.Trainer, data: ActiveDataModule, indices: IntArray, use: Callable[[Any], None]
+    ) -> None:
+        def predict_step(batch: Any, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
+            use(batch)
+            return torch.empty(0)
+
+        vars(self.model)["predict_step"] = predict_step
+        try:
+            with running_eagerly():
+                trainer.predict(self.model, dataloaders=data.pool_dataloader(indices), return_predictions=False)
+        finally:
+            del vars(self.model)["predict_step"]
