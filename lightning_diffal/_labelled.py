@@ -160,11 +160,7 @@ class LabelledPoints:
             InvalidLabelError: not one label per point, of a wrong type, or out of range.
         """
         chosen = as_indices(indices, len(self.pool))
-        given = self.own_labels(chosen) if labels is None else list(labels)
-        if len(given) != len(chosen):
-            raise InvalidLabelError(f"Expected one label for each of {len(chosen)} points, but got {len(given)}.")
-        values = [self._parsed(v, f"Point {i}") for v, i in zip(given, chosen.tolist(), strict=True)]
-        self.pool.label(chosen, values, round_)
+        self.pool.label(chosen, self._given(chosen, self.own_labels(chosen) if labels is None else labels), round_)
 
     def correct(self, indices: Iterable[int], labels: Iterable[Any]) -> None:
         """Replace labels that turned out wrong. Nothing changes where anything is refused.
@@ -178,7 +174,7 @@ class LabelledPoints:
             InvalidLabelError: not one label per point, of a wrong type, or out of range.
         """
         chosen = as_indices(indices, len(self.pool))
-        self.pool.correct(chosen, [parse_label(value, self.num_classes, self.class_names) for value in labels])
+        self.pool.correct(chosen, self._given(chosen, labels))
 
     def skip(self, indices: Iterable[int]) -> None:
         """Take points out: nobody can tell their label. They are not asked again.
@@ -213,6 +209,12 @@ class LabelledPoints:
                 "with `target`, give `targets`, or give an oracle."
             )
         return self._parsed(value, f"Item {index} of the training data set")
+
+    def _given(self, chosen: IntArray, labels: Iterable[Any]) -> list[Label]:
+        values = list(labels)
+        if len(values) != len(chosen):
+            raise InvalidLabelError(f"Expected one label for each of {len(chosen)} points, but got {len(values)}.")
+        return [self._parsed(value, f"Point {i}") for value, i in zip(values, chosen.tolist(), strict=True)]
 
     def _parsed(self, value: Any, whose: str) -> Label:
         try:

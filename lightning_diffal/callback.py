@@ -34,7 +34,7 @@ from lightning_diffal._random import random_state, restore_random_state
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.distributed import Ranks, share_labels
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
-from lightning_diffal.features import FeatureExtractor
+from lightning_diffal.features import KNOWN_REQUIREMENTS, FeatureExtractor
 from lightning_diffal.fingerprint import fingerprint
 from lightning_diffal.history import History
 from lightning_diffal.loop import ActiveLearningLoop
@@ -152,6 +152,12 @@ class ActiveLearning(pl.Callback):
                 f"but got {features!r}."
             )
         self.sampler = DiffusionSampler() if sampler is None else sampler
+        unknown = set(self.sampler.requires) - KNOWN_REQUIREMENTS
+        if unknown:
+            raise ConfigurationError(
+                f"{type(self.sampler).__name__} requires {sorted(unknown)}, but only {sorted(KNOWN_REQUIREMENTS)} can be "
+                "read from a model."
+            )
         self.query_size = query_size
         self.max_rounds = max_rounds
         self.budget = budget

@@ -22,7 +22,10 @@ from lightning_diffal.targets import Target
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
 
-__all__ = ["FeatureExtractor"]
+__all__ = ["KNOWN_REQUIREMENTS", "FeatureExtractor"]
+
+KNOWN_REQUIREMENTS = frozenset({"features", "probabilities", "mc_probabilities"})
+"""What a sampler may require."""
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

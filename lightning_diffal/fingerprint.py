@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lightning_diffal._events import positions_of
 from lightning_diffal.exceptions import ResumeError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def check_fingerprint(data: ActiveDataModule, saved: Mapping[str, Any]) -> None:
     Raises:
         ResumeError: an item is another one.
     """
-    for index, digest in zip(data.pool.positions_of(dict(saved)), saved["digests"], strict=True):
+    for index, digest in zip(positions_of(saved, data.pool.ids), saved["digests"], strict=True):
         now = _steady_digest(data, index)
         if now is not None and now != digest:
             raise ResumeError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_diffal._events import make_event
 from lightning_diffal._indices import as_indices, unique_ids
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, ResumeError
 from lightning_diffal.targets import Label
@@ -177,53 +178,12 @@ class LabelledPool:
         self._observe("correction", chosen, values)
         self._label.update(values)
 
-    def replay(self, event: dict[str, Any]) -> None:
-        """Apply what an observer was told in an earlier process.
-
-        Args:
-            event: of kind `"answer"`, `"correction"` or `"skip"`.
-        """
-        chosen, observer = self.positions_of(event), self.observer
-        self.observer = None  # it knows already
-        try:
-            if event["kind"] == "skip":
-                self.skip(chosen)
-                return
-            labels = [tuple(v) if isinstance(v, list) else v for v in event["labels"]]
-            if event["kind"] == "answer":
-                self.label(chosen, labels, event["round"])
-            else:
-                self.correct(chosen, labels)
-        finally:
-            self.observer = observer
-
-    def positions_of(self, event: dict[str, Any]) -> list[int]:
-        """Where the points of an event are now: found by id where both sides have ids.
-
-        Raises:
-            ResumeError: a point with this id is not in the data set.
-        """
-        if event.get("ids") is None or self.ids is None:
-            return list(event["indices"])
-        now = {name: i for i, name in enumerate(self.ids)}
-        gone = [name for name in event["ids"] if name not in now]
-        if gone:
-            raise ResumeError(f"The point with id {gone[0]!r} is not in this data set any more.")
-        return [now[name] for name in event["ids"]]
-
     def _observe(
         self, kind: str, chosen: IntArray, labels: dict[int, Label] | None = None, round_: int | None = None
     ) -> None:
         if self.observer is None or not len(chosen):
             return
-        event: dict[str, Any] = {"kind": kind, "indices": chosen.tolist()}
-        if self.ids is not None:
-            event["ids"] = [self.ids[i] for i in chosen.tolist()]
-        if labels is not None:
-            event["labels"] = [_plain(labels[i]) for i in chosen.tolist()]
-        if round_ is not None:
-            event["round"] = round_
-        self.observer(event)
+        self.observer(make_event(kind, chosen, self.ids, labels, round_))
 
     def grow(self, n_points: int, ids: Sequence[str] | None = None) -> None:
         """Take in points appended to the data set; they join the pool.

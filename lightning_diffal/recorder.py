@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_diffal._events import positions_of, replay
 from lightning_diffal._lightning import is_rehearsal, pl
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.fingerprint import check_fingerprint
@@ -115,7 +116,7 @@ class Recorder:
         if event is None:
             return None
         query = query_from_event(event)
-        now = np.array(self.active.data.pool.positions_of(event), dtype=np.int64)
+        now = np.array(positions_of(event, self.active.data.pool.ids), dtype=np.int64)
         return Query(now, query.scores, query.details, query.summary)
 
     def write_down(self, query: Query) -> None:
@@ -136,7 +137,7 @@ class Recorder:
             return events
 
         for event in self.active.ranks.decide(read):
-            self.active.data.pool.replay(event)
+            replay(self.active.data.pool, event)
 
     def keep(self, module: pl.LightningModule) -> None:
         """Keep the state at the border of a round, from which an explicit `run_dir` goes on."""

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, QuerySampler
 from lightning_diffal.exceptions import (
     ConfigurationError,
     DiffalError,
@@ -84,6 +84,13 @@ def test_data_sets_that_cannot_work(dataset, error, message):
         quiet_trainer([ActiveLearning()]).fit(Net(), datamodule=InSetup())
 
 
+class Greedy(QuerySampler):
+    requires = frozenset({"features", "gradients"})
+
+    def select(self, data, query_size, generator):
+        raise AssertionError("never asked")
+
+
 CALLBACK = {
     "query_size of nought": ({"query_size": 0}, ConfigurationError, "query_size"),
     "a fraction to ask": ({"query_size": 0.1}, ConfigurationError, "query_size"),
@@ -96,6 +103,7 @@ CALLBACK = {
     "unknown reset": ({"reset": "cold"}, ConfigurationError, "'cold'"),
     "reset of one": ({"reset": 1.0}, ConfigurationError, "reset"),
     "unknown weights": ({"weights": "worst"}, ConfigurationError, "'worst'"),
+    "a sampler that wants what nobody has": ({"sampler": Greedy()}, ConfigurationError, r"requires \['gradients'\]"),
     "no oracle": ({"oracle": 3}, InvalidTypeError, "oracle"),
     "an oracle's class": ({"oracle": dict}, InvalidTypeError, "oracle"),
     "time in words": ({"max_time": "an hour"}, ConfigurationError, "DD:HH:MM:SS"),
