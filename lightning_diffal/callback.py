@@ -155,8 +155,8 @@ class ActiveLearning(pl.Callback):
         unknown = set(self.sampler.requires) - KNOWN_REQUIREMENTS
         if unknown:
             raise ConfigurationError(
-                f"{type(self.sampler).__name__} requires {sorted(unknown)}, but only {sorted(KNOWN_REQUIREMENTS)} can be "
-                "read from a model."
+                f"{type(self.sampler).__name__} requires {sorted(unknown)}, but only {sorted(KNOWN_REQUIREMENTS)} "
+                "can be read from a model."
             )
         self.query_size = query_size
         self.max_rounds = max_rounds
