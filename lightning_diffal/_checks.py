@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch.utils.data import IterableDataset
 
 from lightning_diffal._lightning import is_overridden, monitors, pl
-from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
+from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
+from lightning_diffal.views import covered_indices
 
-__all__ = ["check_classes", "check_evaluation", "check_loading", "check_validation", "checked_length"]
+if TYPE_CHECKING:
+    from lightning_diffal.datamodule import ActiveDataModule
+
+__all__ = [
+    "check_classes",
+    "check_evaluation",
+    "check_loading",
+    "check_train_loader",
+    "check_validation",
+    "checked_length",
+]
 
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")
 
@@ -30,6 +42,25 @@ def check_evaluation(
             "`weights='best'` needs a callback that says which are best: give the Trainer a "
             "`ModelCheckpoint(monitor=...)`, or use the last ones."
         )
+
+
+def check_train_loader(loader: Any, data: ActiveDataModule) -> None:
+    """Refuse a training loader that does not cover exactly the labelled points.
+
+    Raises:
+        LoaderMismatchError: it goes over others: the full data set, or those of an earlier round.
+    """
+    expected = data.train_indices
+    found = covered_indices(loader, data.train_dataset)
+    count = len(found) if isinstance(found, np.ndarray) else found
+    if found is None or (found == len(expected) if isinstance(found, int) else np.array_equal(found, expected)):
+        return
+    raise LoaderMismatchError(
+        f"The training loader goes over {count} points, but {len(expected)} are labelled for training"
+        f"{'' if count != len(expected) else ' (other ones)'}. `train_dataloader` must build a new loader over "
+        "`self.labelled_dataset` each time it is called: not the full data set, and not a loader kept from an "
+        "earlier round."
+    )
 
 
 def check_validation(val_fraction: Any, val_dataset: Any) -> None:

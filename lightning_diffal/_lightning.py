@@ -48,6 +48,7 @@ __all__ = [
     "FitLoop",
     "LoopLimits",
     "MultiProcessingLauncher",
+    "Pristine",
     "TrainerFn",
     "batch_to_device",
     "best_checkpoint",
@@ -222,12 +223,19 @@ def configure_optimizers(trainer: pl.Trainer, precision_state: Mapping[str, Any]
     trainer.strategy.setup_precision_plugin()
 
 
-def pristine_callbacks(trainer: pl.Trainer, known: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """The state, by `id`, of the callbacks that live for one training, from before their `setup`.
+class Pristine(NamedTuple):
+    """A callback and its state from before its first `setup`. It is held on to, so that its `id` stays its own."""
+
+    callback: pl.Callback
+    state: dict[str, Any]
+
+
+def pristine_callbacks(trainer: pl.Trainer, known: Mapping[int, Pristine]) -> dict[int, Pristine]:
+    """The callbacks that live for one training, by `id`, as they were before their `setup`.
 
     Args:
         trainer: its callbacks are looked at.
-        known: what an earlier fit on the same callbacks found; it is kept, since they have trained meanwhile.
+        known: what earlier fits found; it is kept, since the same callbacks have trained meanwhile.
     """
     for callback in callbacks_of(trainer):
         if isinstance(callback, _CANNOT_RESTART):
@@ -235,14 +243,11 @@ def pristine_callbacks(trainer: pl.Trainer, known: Mapping[int, dict[str, Any]])
                 f"{type(callback).__name__} changes the model for good, so rounds after the first do not start "
                 "from the same model. Leave it out while labels are being bought."
             )
-    return {
-        id(callback): known.get(id(callback)) or copy.deepcopy(vars(callback))
-        for callback in callbacks_of(trainer)
-        if isinstance(callback, _ONE_TRAINING)
-    }
+    new = [c for c in callbacks_of(trainer) if isinstance(c, _ONE_TRAINING) and id(c) not in known]
+    return {**known, **{id(c): Pristine(c, copy.deepcopy(vars(c))) for c in new}}
 
 
-def restart_callbacks(trainer: pl.Trainer, pristine: Mapping[int, dict[str, Any]], hook: str) -> None:
+def restart_callbacks(trainer: pl.Trainer, pristine: Mapping[int, Pristine], hook: str) -> None:
     """Live the beginning of a fit again: `hook="setup"` (with the state put back), then `"on_fit_start"`."""
     module = trainer.lightning_module
     for callback in callbacks_of(trainer):
@@ -250,7 +255,7 @@ def restart_callbacks(trainer: pl.Trainer, pristine: Mapping[int, dict[str, Any]
             continue
         if hook == "setup":
             vars(callback).clear()
-            vars(callback).update(copy.deepcopy(pristine[id(callback)]))
+            vars(callback).update(copy.deepcopy(pristine[id(callback)].state))
             callback.setup(trainer, module, "fit")
         else:
             callback.on_fit_start(trainer, module)

@@ -10,13 +10,21 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from lightning_diffal._checks import check_evaluation
+from lightning_diffal._arguments import (
+    as_seconds,
+    check_choice,
+    check_integers,
+    check_reset,
+    check_run_dir,
+    checked_sampler,
+)
+from lightning_diffal._checks import check_evaluation, check_train_loader
 from lightning_diffal._handback import Handback
 from lightning_diffal._lightning import (
     LoopLimits,
+    Pristine,
     TrainerFn,
     callbacks_of,
     datamodule_of,
@@ -33,8 +41,8 @@ from lightning_diffal._lightning import (
 from lightning_diffal._random import random_state, restore_random_state
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.distributed import Ranks, share_labels
-from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
-from lightning_diffal.features import KNOWN_REQUIREMENTS, FeatureExtractor
+from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
+from lightning_diffal.features import FeatureExtractor
 from lightning_diffal.fingerprint import fingerprint
 from lightning_diffal.history import History
 from lightning_diffal.loop import ActiveLearningLoop
@@ -43,7 +51,6 @@ from lightning_diffal.recorder import Recorder
 from lightning_diffal.rounds import Rounds
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
 from lightning_diffal.state import RunState, weights_of
-from lightning_diffal.views import covered_indices
 
 __all__ = ["KEY", "ActiveLearning", "StoppingRule"]
 
@@ -135,33 +142,25 @@ class ActiveLearning(pl.Callback):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        _check_integers(query_size=query_size, max_rounds=max_rounds, budget=budget, min_answers=min_answers)
-        if sampler is not None and not isinstance(sampler, QuerySampler):
-            hint = f": call it, {sampler.__name__}()" if isinstance(sampler, type) else ""
-            raise InvalidTypeError(f"Expected argument `sampler` to be a QuerySampler, but got {sampler!r}{hint}.")
-        if reset not in ("initial", "warm") and not (isinstance(reset, float) and 0.0 < reset < 1.0):
-            raise ConfigurationError(
-                f"Expected argument `reset` to be 'initial', 'warm' or a float between 0 and 1, but got {reset!r}."
-            )
-        _check_choice("weights", weights, ("last", "best"))
-        _check_choice("on_journal_ahead", on_journal_ahead, ("replay", "branch"))
-        _check_choice("on_interrupted_round", on_interrupted_round, ("redo", "continue"))
+        if query_size is None:
+            raise ConfigurationError("Expected argument `query_size` to be an integer of at least 1, but got None.")
+        check_integers(1, query_size=query_size, budget=budget, min_answers=min_answers)
+        check_integers(0, max_rounds=max_rounds, seed=seed)
+        check_run_dir(run_dir)
+        check_reset(reset)
+        check_choice("weights", weights, ("last", "best"))
+        check_choice("on_journal_ahead", on_journal_ahead, ("replay", "branch"))
+        check_choice("on_interrupted_round", on_interrupted_round, ("redo", "continue"))
         if not isinstance(features, str) or not features:
             raise InvalidTypeError(
                 "Expected argument `features` to be 'auto' or the name of a submodule or method of the model, "
                 f"but got {features!r}."
             )
-        self.sampler = DiffusionSampler() if sampler is None else sampler
-        unknown = set(self.sampler.requires) - KNOWN_REQUIREMENTS
-        if unknown:
-            raise ConfigurationError(
-                f"{type(self.sampler).__name__} requires {sorted(unknown)}, but only {sorted(KNOWN_REQUIREMENTS)} "
-                "can be read from a model."
-            )
+        self.sampler = checked_sampler(DiffusionSampler() if sampler is None else sampler)
         self.query_size = query_size
         self.max_rounds = max_rounds
         self.budget = budget
-        self.max_seconds = _as_seconds(max_time)
+        self.max_seconds = as_seconds(max_time)
         self.oracle = as_oracle(oracle)
         self.min_answers = min_answers
         self.extractor = FeatureExtractor(features)
@@ -178,8 +177,9 @@ class ActiveLearning(pl.Callback):
         self._forget_trainer()
 
     def _forget_trainer(self) -> None:
-        self.pristine: dict[int, dict[str, Any]] = {}
+        self.pristine: dict[int, Pristine] = {}
         self.precision_state: dict[str, Any] = {}
+        self._precision: Any = None
         self._data: ActiveDataModule | None = None
         self._ranks: Ranks | None = None
         self._limits: LoopLimits | None = None
@@ -362,7 +362,8 @@ class ActiveLearning(pl.Callback):
             seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
             self.state.seed = self.ranks.decide(lambda: seed)
             self.state.initial_weights = weights_of(pl_module)
-        if not self.precision_state:
+        if self._precision is not trainer.precision_plugin:  # another Trainer's; the same one's scale has moved since
+            self._precision = trainer.precision_plugin
             self.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
         if self.max_seconds is not None:
             self.deadline = time.monotonic() + self.max_seconds
@@ -390,20 +391,7 @@ class ActiveLearning(pl.Callback):
         if self._continues_epoch and self._resumed_random_state is not None:
             restore_random_state(self._resumed_random_state)
             self.forget_resumed_state()
-        data = self.data
-        expected = data.train_indices
-        loaders: Any = trainer.train_dataloader
-        found = covered_indices(loaders, data.train_dataset)
-        if found is None or (isinstance(found, int) and found == len(expected)):
-            return
-        if isinstance(found, int) or not np.array_equal(found, expected):
-            count = found if isinstance(found, int) else len(found)
-            raise LoaderMismatchError(
-                f"The training loader goes over {count} points, but {len(expected)} are labelled for training"
-                f"{'' if count != len(expected) else ' (other ones)'}. `train_dataloader` must build a new loader over "
-                "`self.labelled_dataset` each time it is called: not the full data set, and not a loader kept from "
-                "an earlier round."
-            )
+        check_train_loader(trainer.train_dataloader, self.data)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on exactly where a checkpoint at the end of an epoch left the random generators."""
@@ -463,35 +451,3 @@ class ActiveLearning(pl.Callback):
             )
             self._resumed_random_state = states[trainer.global_rank % len(states)]
             self._continues_epoch = True
-
-
-def _check_integers(**arguments: int | None) -> None:
-    for name, value in arguments.items():
-        least = 0 if name == "max_rounds" else 1
-        if value is None and name != "query_size":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigurationError(
-                f"Expected argument `{name}` to be an integer of at least {least}, but got {value!r}."
-            )
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigurationError(f"Expected argument `{name}` to be one of {choices}, but got {value!r}.")
-
-
-def _as_seconds(max_time: Any) -> float | None:
-    if max_time is None:
-        return None
-    try:
-        if isinstance(max_time, str):
-            days, hours, minutes, seconds = map(int, max_time.split(":"))
-            max_time = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-        span = max_time if isinstance(max_time, datetime.timedelta) else datetime.timedelta(**max_time)
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            "Expected argument `max_time` to be a timedelta, its arguments as a dict, or 'DD:HH:MM:SS', "
-            f"but got {max_time!r}."
-        ) from None
-    return span.total_seconds()

@@ -137,6 +137,25 @@ def test_early_stopping_counts_anew(tmp_path):
     assert stopping.stopped_epoch == 2 and active.history[-1].n_labelled == 30
 
 
+def test_each_trainer_restarts_callbacks_of_its_own(tmp_path):
+    """Also where a new callback lies where a forgotten one lay in memory."""
+
+    class Flat(Net):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", 1.0)
+
+    torch.manual_seed(1)
+    active, model = ActiveLearning(RandomSampler(), query_size=6, max_rounds=0), Flat("none")
+    data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=12, batch_size=4)
+    for patience in (1, 3, 2, 5):
+        active.max_rounds += 1
+        stopping = pl_callbacks.EarlyStopping("val_loss", patience=patience)
+        trainer = quiet_trainer([active, stopping], max_epochs=20)
+        trainer.fit(model, datamodule=data)
+        assert stopping.patience == patience and trainer.current_epoch == patience + 1
+        del trainer, stopping
+
+
 def test_device_stats_and_model_summary_do_not_mind(tmp_path):
     _, active = run(tmp_path, [pl_callbacks.ModelSummary(max_depth=1)], logger=loggers.CSVLogger(tmp_path))
     assert len(active.history) == 3

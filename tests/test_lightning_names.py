@@ -1,14 +1,26 @@
 """Each private name of Lightning that the package touches; and only `_lightning.py` touches them."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from torch.utils.data import SubsetRandomSampler
 
 import lightning_diffal
-from lightning_diffal._lightning import FitLoop, TrainerFn, pl, pl_callbacks
+from lightning_diffal._lightning import (
+    NAMESPACE,
+    FitLoop,
+    MultiProcessingLauncher,
+    TrainerFn,
+    pl,
+    pl_callbacks,
+    user_sampler,
+)
 from tests.helpers import quiet_trainer
 
+FABRIC = "lightning.fabric" if NAMESPACE == "lightning.pytorch" else "lightning_fabric"
+DistributedSamplerWrapper = import_module(f"{FABRIC}.utilities.distributed").DistributedSamplerWrapper
 PACKAGE = Path(lightning_diffal.__file__).parent
 # beginnings of private attributes of Lightning's objects, wherever they are read or written
 PRIVATE = (
@@ -59,6 +71,12 @@ def test_lightning_is_imported_and_touched_in_one_module_only():
 )
 def test_name_exists(owner, name):
     assert hasattr(owner(quiet_trainer()), name)
+
+
+def test_samplers_that_lightning_puts_around_ours_can_be_opened():
+    ours = SubsetRandomSampler([3, 1])
+    assert user_sampler(DistributedSamplerWrapper(ours, num_replicas=2, rank=0)) is ours
+    assert isinstance(MultiProcessingLauncher, type)
 
 
 def test_loops_are_built_as_the_trainer_builds_them():
