@@ -11,7 +11,15 @@ from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.features import KNOWN_REQUIREMENTS
 from lightning_diffal.samplers.base import QuerySampler
 
-__all__ = ["as_seconds", "check_choice", "check_integers", "check_reset", "check_run_dir", "checked_sampler"]
+__all__ = [
+    "as_seconds",
+    "check_choice",
+    "check_integers",
+    "check_reset",
+    "check_run_dir",
+    "checked_sampler",
+    "described",
+]
 
 
 def checked_sampler(sampler: Any) -> QuerySampler:
@@ -31,6 +39,19 @@ def checked_sampler(sampler: Any) -> QuerySampler:
             "from a model."
         )
     return sampler
+
+
+def described(sampler: QuerySampler) -> str:
+    """A sampler in words that are the same in every process: an address says nothing.
+
+    Example:
+        >>> class Mine(QuerySampler):
+        ...     def select(self, data, query_size, generator): ...
+        >>> described(Mine())
+        'Mine'
+    """
+    kind = type(sampler)
+    return kind.__name__ if kind.__repr__ is object.__repr__ else repr(sampler)
 
 
 def check_integers(least: int, **arguments: Any) -> None:

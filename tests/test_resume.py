@@ -207,7 +207,7 @@ def test_augmented_items_do_not_count_as_other_ones(tmp_path):
 def test_another_sampler_is_named(tmp_path):
     run(tmp_path)
     active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2)
-    with pytest.warns(UserWarning, match=r"began with DiffusionSampler\(.* goes on with RandomSampler\("):
+    with pytest.warns(UserWarning, match=r"began with DiffusionSampler\(.* goes on with RandomSampler"):
         quiet_trainer([active]).fit(
             Net(), datamodule=ActiveDataModule(TRAIN, val_dataset=VAL, batch_size=4), ckpt_path=saved(tmp_path, 0)
         )
