@@ -371,6 +371,7 @@ class ActiveLearning(pl.Callback):
         self.ranks.together(lambda: self._look_at_data(trainer, pl_module))
         if self.recorder is None or self._saved is not None or not self.state.has_begun:
             self.recorder = Recorder.open(self, trainer, pl_module, self._saved or self._handback.last)
+            self.recorder.keep(pl_module, first=True)  # the weights that every round starts from
 
     def _look_at_data(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Number of classes from the model where nobody gave it; every known label must fit."""

@@ -139,12 +139,17 @@ class Recorder:
         for event in self.active.ranks.decide(read):
             replay(self.active.data.pool, event)
 
-    def keep(self, module: pl.LightningModule) -> None:
-        """Keep the state at the border of a round, from which an explicit `run_dir` goes on."""
+    def keep(self, module: pl.LightningModule, *, first: bool = False) -> None:
+        """Keep the state at the border of a round, from which an explicit `run_dir` goes on.
+
+        Args:
+            module: the model, with the weights that the next query will need.
+            first: before anything trains; only where nothing is kept yet.
+        """
         folder = self.folder
 
         def save() -> None:
-            if folder is not None:
+            if folder is not None and not (first and folder.has_state):
                 weights = weights_of(module)
                 folder.save({_KEY: self.active.contents(), "state_dict": weights})
 

@@ -96,6 +96,11 @@ class RunFolder:
         """What a checkpoint has to know to find this folder again, and the place in the journal."""
         return {"run": self.journal.run, "folder": str(self.path.absolute()), "lines": self.journal.position}
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a state was kept."""
+        return (self.path / _STATE).exists()
+
     def save(self, contents: dict[str, Any]) -> None:
         """Keep the state at the border of a round, in place of the last one."""
         with replacing(self.path / _STATE) as temporary:
@@ -103,10 +108,9 @@ class RunFolder:
 
     def load(self) -> dict[str, Any] | None:
         """The state that was kept last, if any."""
-        path = self.path / _STATE
-        if not path.exists():
+        if not self.has_state:
             return None
-        contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        contents: dict[str, Any] = torch.load(self.path / _STATE, map_location="cpu", weights_only=True)
         return contents
 
 

@@ -283,6 +283,14 @@ def test_interrupted_round_can_go_on_in_the_middle(tmp_path):
     assert model.losses[0][:2] == (0, 2)  # how the epoch goes on is up to Lightning; it does not begin again
 
 
+def test_a_run_that_ran_out_of_time_goes_on(tmp_path):
+    expected, _, straight = run(tmp_path / "a")
+    first, _, _ = run(tmp_path, max_time={"seconds": 0})
+    assert len(first.history) == 1 and "max_time" in first.history[-1].stop_reason
+    active, _, model = run(tmp_path, data=make_data(initial_labels=0), model=Net())
+    assert picks(active) == picks(expected) and same_weights(straight.state_dict(), model.state_dict())
+
+
 def test_requeue_by_slurm_goes_on(tmp_path, monkeypatch):
     expected, _, model = run(tmp_path / "a")
 

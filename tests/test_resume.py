@@ -1,6 +1,7 @@
 """A killed job comes back where it was, to the bit."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ KILLS = [
     "batch:3:2",
 ]
 # from an explicit `run_dir`, without a checkpoint of Lightning's
-FOLDER_KILLS = ["select:0", "oracle:1", "round_start:2", "batch:2:1", "round_end:2"]
+FOLDER_KILLS = ["batch:0:1", "select:0", "oracle:1", "round_start:2", "batch:2:1", "round_end:2"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,27 @@ def test_killed_and_resumed(spec, how, tmp_path, uninterrupted):
     # only a query that was cut off before its answers were written down is put to the oracle again
     assert len(bought) == (4 if spec.startswith("oracle") else 3)
     assert {index for query in bought for index in query} == {i for picks in done["picks"][:-1] for i in picks}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["checkpoint", "folder"])
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_again_and_again_at_any_time(seed, how, tmp_path, uninterrupted):
+    draw, mode, kills = random.Random(seed), "full", 0
+    while True:
+        process = subprocess.Popen([sys.executable, SCRIPT, tmp_path, "none", mode, how], stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(timeout=draw.uniform(2, 6) if kills < 5 else 120) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        begun = tmp_path / ("checkpoints/last.ckpt" if how == "checkpoint" else "run/journal.jsonl")
+        mode = "resume" if begun.exists() else "full"
+    rounds, done = read(tmp_path)
+    assert kills
+    assert (rounds, done) == uninterrupted
 
 
 def run(tmp_path, model=None, data=None, ckpt_path=None, callbacks=(), max_rounds=2, **kwargs):
