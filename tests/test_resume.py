@@ -88,7 +88,7 @@ def test_killed_again_and_again_at_any_time(seed, how, tmp_path, uninterrupted):
     while True:
         process = subprocess.Popen([sys.executable, SCRIPT, tmp_path, "none", mode, how], stderr=subprocess.DEVNULL)
         try:
-            assert process.wait(timeout=draw.uniform(2, 6) if kills < 5 else 120) == 0
+            assert process.wait(timeout=draw.uniform(1.5, 4) if kills < 5 else 120) == 0
             break
         except subprocess.TimeoutExpired:
             process.kill()
@@ -96,9 +96,7 @@ def test_killed_again_and_again_at_any_time(seed, how, tmp_path, uninterrupted):
             kills += 1
         begun = tmp_path / ("checkpoints/last.ckpt" if how == "checkpoint" else "run/journal.jsonl")
         mode = "resume" if begun.exists() else "full"
-    rounds, done = read(tmp_path)
-    assert kills
-    assert (rounds, done) == uninterrupted
+    assert read(tmp_path) == uninterrupted
 
 
 def run(tmp_path, model=None, data=None, ckpt_path=None, callbacks=(), max_rounds=2, **kwargs):
