@@ -18,7 +18,6 @@ __all__ = [
     "check_reset",
     "check_run_dir",
     "checked_sampler",
-    "described",
 ]
 
 
@@ -39,19 +38,6 @@ def checked_sampler(sampler: Any) -> QuerySampler:
             "from a model."
         )
     return sampler
-
-
-def described(sampler: QuerySampler) -> str:
-    """A sampler in words that are the same in every process: an address says nothing.
-
-    Example:
-        >>> class Mine(QuerySampler):
-        ...     def select(self, data, query_size, generator): ...
-        >>> described(Mine())
-        'Mine'
-    """
-    kind = type(sampler)
-    return kind.__name__ if kind.__repr__ is object.__repr__ else repr(sampler)
 
 
 def check_integers(least: int, **arguments: Any) -> None:

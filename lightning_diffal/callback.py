@@ -19,7 +19,6 @@ from lightning_diffal._arguments import (
     check_reset,
     check_run_dir,
     checked_sampler,
-    described,
 )
 from lightning_diffal._checks import check_evaluation, check_train_loader
 from lightning_diffal._handback import Handback
@@ -263,7 +262,7 @@ class ActiveLearning(pl.Callback):
             "random_states": [random_state(), *self._random_states[1:]],
             "data": self.data.state_dict(),
             "fingerprint": self.fingerprint,
-            "sampler": described(self.sampler),
+            "sampler": repr(self.sampler),
             "journal": None if self.recorder is None else self.recorder.describe(),
         }
 
@@ -437,8 +436,8 @@ class ActiveLearning(pl.Callback):
         self.state = RunState.from_checkpoint(saved)
         self.data.load_state_dict(saved["data"])
         self._saved = saved
-        if saved["sampler"] != described(self.sampler):
-            rank_zero_warn(f"This run began with {saved['sampler']} and goes on with {described(self.sampler)}.")
+        if saved["sampler"] != repr(self.sampler):
+            rank_zero_warn(f"This run began with {saved['sampler']} and goes on with {self.sampler!r}.")
         if self.state.phase != "training":
             return
         states = saved["random_states"]

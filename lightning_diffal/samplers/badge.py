@@ -105,9 +105,6 @@ class BADGESampler(QuerySampler):
     requires: ClassVar[frozenset[str]] = frozenset({"features", "probabilities"})
     stochastic: ClassVar[bool] = True
 
-    def __repr__(self) -> str:
-        return "BADGESampler()"
-
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Draw `min(query_size, M)` of the candidates.
 

@@ -75,9 +75,6 @@ class BALDSampler(ScoreSampler):
         """As many passes as `n_passes` says."""
         return self.n_passes
 
-    def __repr__(self) -> str:
-        return f"BALDSampler(n_passes={self.n_passes})"
-
     def scores(self, data: QueryData) -> FloatArray:
         """The mutual information of every point's label and the weights.
 

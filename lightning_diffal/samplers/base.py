@@ -5,6 +5,7 @@ Everything here is numpy: samplers work without Lightning and without torch.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,12 @@ class QuerySampler(ABC):
     requires: ClassVar[frozenset[str]] = frozenset()
     stochastic: ClassVar[bool] = False
     mc_passes: int = 20
+
+    def __repr__(self) -> str:
+        """The call that makes it, as far as arguments are kept under their names."""
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names if hasattr(self, name))
+        return f"{type(self).__name__}({given})"
 
     @abstractmethod
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:

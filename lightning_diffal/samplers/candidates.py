@@ -79,9 +79,6 @@ class CandidateSampler(QuerySampler):
         readers = [part for part in (self.prefilter, self.base) if "mc_probabilities" in part.requires]
         return max((part.mc_passes for part in readers), default=QuerySampler.mc_passes)
 
-    def __repr__(self) -> str:
-        return f"CandidateSampler({self.prefilter!r}, {self.base!r}, n_candidates={self.n_candidates})"
-
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
 

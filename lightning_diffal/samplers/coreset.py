@@ -83,9 +83,6 @@ class CoreSetSampler(QuerySampler):
         check_choice("metric", metric, METRICS)
         self.metric = metric
 
-    def __repr__(self) -> str:
-        return f"CoreSetSampler(metric={self.metric!r})"
-
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
 

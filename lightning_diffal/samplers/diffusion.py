@@ -102,10 +102,6 @@ class DiffusionSampler(ScoreSampler):
         self.multilabel: Literal["mean", "max"] = multilabel
         self._kept: tuple[tuple[Any, ...], PointGraph] | None = None
 
-    def __repr__(self) -> str:
-        arguments = ("n_neighbors", "n_steps", "metric", "backend", "centrality", "n_passes", "multilabel")
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in arguments)})"
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
 

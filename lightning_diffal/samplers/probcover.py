@@ -148,12 +148,6 @@ class ProbCoverSampler(QuerySampler):
         self.max_covered = max_covered
         self.metric = metric
 
-    def __repr__(self) -> str:
-        return (
-            f"ProbCoverSampler(delta={self.delta}, purity={self.purity}, max_covered={self.max_covered}, "
-            f"metric={self.metric!r})"
-        )
-
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
 

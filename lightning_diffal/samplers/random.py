@@ -36,6 +36,3 @@ class RandomSampler(QuerySampler):
         scores = np.zeros(data.num_points, np.float32)
         chosen = best_candidates(scores, data.candidates, query_size, generator)
         return Query(chosen, scores[chosen])
-
-    def __repr__(self) -> str:
-        return "RandomSampler()"

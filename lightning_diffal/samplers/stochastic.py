@@ -116,9 +116,6 @@ class StochasticSampler(QuerySampler):
         """As many as `base` wants."""
         return self.base.mc_passes
 
-    def __repr__(self) -> str:
-        return f"StochasticSampler({self.base!r}, mode={self.mode!r}, temperature={self.temperature})"
-
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Draw `min(query_size, M)` of the candidates.
 

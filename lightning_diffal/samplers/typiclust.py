@@ -83,12 +83,6 @@ class TypiClustSampler(QuerySampler):
         self.max_clusters = max_clusters
         self.metric = metric
 
-    def __repr__(self) -> str:
-        return (
-            f"TypiClustSampler(n_neighbors={self.n_neighbors}, max_clusters={self.max_clusters}, "
-            f"metric={self.metric!r})"
-        )
-
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
 

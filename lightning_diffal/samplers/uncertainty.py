@@ -99,9 +99,6 @@ class _UncertaintySampler(ScoreSampler):
 
     requires: ClassVar[frozenset[str]] = frozenset({"probabilities"})
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
     @staticmethod
     @abstractmethod
     def score(probabilities: npt.ArrayLike) -> FloatArray:

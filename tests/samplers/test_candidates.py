@@ -79,7 +79,7 @@ def test_requires_the_union():
     assert CandidateSampler(base=BALDSampler(7)).mc_passes == 7
     assert CandidateSampler(BALDSampler(5), CandidateSampler(base=BALDSampler(9))).mc_passes == 9
     assert repr(CandidateSampler(RandomSampler(), BADGESampler(), n_candidates=4)) == (
-        "CandidateSampler(RandomSampler(), BADGESampler(), n_candidates=4)"
+        "CandidateSampler(prefilter=RandomSampler(), base=BADGESampler(), n_candidates=4)"
     )
 
 
