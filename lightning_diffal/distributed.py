@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from lightning_diffal._lightning import pl
+from lightning_diffal._sharding import Shards, quoted
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Ranks:
             self._world = dist.group.WORLD
             # gloo everywhere: what is sent lies in main memory, and a process that dies is noticed at once
             self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+            self._shards = Shards(self.rank, self.size, self._group)
 
     def serves(self, trainer: pl.Trainer) -> bool:
         """Whether this is still how the Trainer's processes can talk: false in a new process group."""
@@ -92,7 +94,7 @@ class Ranks:
             try:
                 box[0] = choose()
             except BaseException as caught:  # whatever it is, the others must not wait for ever
-                error, box[1] = caught, _quoted(caught)
+                error, box[1] = caught, quoted(caught)
         dist.broadcast_object_list(box, src=0, group=self._group)
         if error is not None:
             raise error
@@ -100,6 +102,20 @@ class Ranks:
             raise RuntimeError(f"Rank 0 failed, and with it this process: {box[1]}")
         result: T = box[0]
         return result
+
+    def decide_together(self, choose: Callable[[], T]) -> T:
+        """Run something on every process that exchanges by `current_shards`; all get the first one's result.
+
+        Args:
+            choose: its result is pickled.
+
+        Raises:
+            Exception: what `choose` raised here; else a `RuntimeError` that quotes another process's.
+        """
+        if self.size == 1:
+            return choose()
+        result = self._shards.together(choose)
+        return self.decide(lambda: result)
 
     def together(self, action: Callable[[], T]) -> T:
         """Run something on every process; where it fails on one, all of them raise.
@@ -120,7 +136,7 @@ class Ranks:
             result = action()
         except BaseException as caught:
             error = caught
-        errors = self.everyone(None if error is None else _quoted(error))
+        errors = self.everyone(None if error is None else quoted(error))
         if error is not None:
             raise error
         for rank, text in enumerate(errors):
@@ -146,12 +162,13 @@ class Ranks:
         """This process's positions: every `size`-th, padded with the last so that all have equally many."""
         return self._shard_of(self.rank, n_points)
 
-    def gather(self, rows: FloatArray, n_points: int) -> FloatArray | None:
+    def gather(self, rows: FloatArray, n_points: int, *, everywhere: bool = False) -> FloatArray | None:
         """Rows of all shards in the order of positions, each once, on the first process; `None` on others.
 
         Args:
             rows: `(len(shard), D)` this process's rows.
             n_points: `N`.
+            everywhere: on every process.
 
         Returns:
             `(N, D)`.
@@ -165,8 +182,12 @@ class Ranks:
         if len(set(widths)) > 1:  # gloo would read past the end of the shorter rows
             raise FeatureError(f"Expected features of the same length on every process, but got {widths} by rank.")
         own = torch.from_numpy(rows)
-        parts = [torch.empty_like(own) for _ in range(self.size)] if self.is_first else None
-        dist.gather(own, parts, dst=0, group=self._group)
+        receives = self.is_first or everywhere
+        parts = self.together(lambda: [torch.empty_like(own) for _ in range(self.size)] if receives else None)
+        if everywhere:
+            dist.all_gather(parts, own, group=self._group)
+        else:
+            dist.gather(own, parts, dst=0, group=self._group)
         if parts is None:
             return None
         full = np.empty((n_points, rows.shape[1]), dtype=rows.dtype)
@@ -215,7 +236,3 @@ def share_labels(active: ActiveLearning) -> None:
     labels = ranks.decide(data.pool.state_dict)
     if not ranks.is_first:
         data.pool.load_state_dict(labels)
-
-
-def _quoted(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from lightning_diffal.exceptions import ConfigurationError
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
+# The rest, on rows of the matrices, is for `lightning_diffal._sharding`.
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -95,38 +96,100 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
         )
     if not (np.isfinite(lengths).all() and (lengths >= 0).all()):
         raise ConfigurationError("Expected argument `distances` to be finite and at least 0.")
-    n_points, k = neighbours.shape
+    scale = local_scale(lengths)
+    directed = directed_weights(neighbours, lengths, scale, scale)
+    return symmetric_weights(directed, directed.T)
+
+
+def local_scale(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The scale `s_i` of some points, each by its own list.
+
+    Args:
+        distances: `(R, k)` nearest first.
+
+    Returns:
+        `(R,)`; 0 where only coincident points are near.
+
+    Example:
+        >>> local_scale(np.array([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 2.0]]))
+        array([2., 2.])
+    """
+    k = distances.shape[1]
     if k == 0:
-        return sp.csr_matrix((n_points, n_points), dtype=np.float32)
-    scale = lengths[:, min(7, max(1, k // 2)) - 1].copy()
+        return np.zeros(len(distances))
+    scale = distances[:, min(7, max(1, k // 2)) - 1].copy()
     flat = scale == 0
     if flat.any():
-        positive = np.where(lengths[flat] > 0, lengths[flat], np.inf).min(axis=1)
+        positive = np.where(distances[flat] > 0, distances[flat], np.inf).min(axis=1)
         scale[flat] = np.where(np.isfinite(positive), positive, 0.0)
+    return scale
+
+
+def directed_weights(
+    neighbours: IntArray,
+    distances: npt.NDArray[np.float64],
+    scale: npt.NDArray[np.float64],
+    scale_of_all: npt.NDArray[np.float64],
+) -> sp.csr_matrix:
+    """Edge weights of some points to their own neighbours, before the union of the lists.
+
+    Args:
+        neighbours: `(R, k)`.
+        distances: `(R, k)`.
+        scale: `(R,)` of these points.
+        scale_of_all: `(N,)`.
+
+    Returns:
+        `(R, N)` float32.
+
+    Example:
+        >>> directed_weights(np.array([[1]]), np.array([[0.0]]), np.ones(1), np.ones(3)).toarray()
+        array([[0., 1., 0.]], dtype=float32)
+    """
     # s_i s_j in float64 can neither overflow nor vanish for float32 distances
-    products = scale[:, None] * scale[neighbours]
-    exponents = np.full(lengths.shape, _LARGEST_EXPONENT)
-    np.divide(lengths**2, products, out=exponents, where=products > 0)
-    exponents[lengths == 0] = 0.0
+    products = scale[:, None] * scale_of_all[neighbours]
+    exponents = np.full(distances.shape, _LARGEST_EXPONENT)
+    np.divide(distances**2, products, out=exponents, where=products > 0)
+    exponents[distances == 0] = 0.0
     values = np.exp(-np.minimum(exponents, _LARGEST_EXPONENT)).astype(np.float32)
-    pointers = np.arange(0, n_points * k + 1, k)
-    directed = sp.csr_matrix((values.ravel(), neighbours.ravel(), pointers), shape=(n_points, n_points))
-    weights = directed.maximum(directed.T).tocsr()
+    n_rows, k = neighbours.shape
+    pointers = np.arange(n_rows + 1) * k
+    return sp.csr_matrix((values.ravel(), neighbours.ravel(), pointers), shape=(n_rows, len(scale_of_all)))
+
+
+def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix) -> sp.csr_matrix:
+    """The union of neighbour lists: edges of some points, and the edges that lead to them.
+
+    Args:
+        directed: `(R, N)`.
+        reverse: `(R, N)` the same rows of the transpose of the `(N, N)` directed weights.
+
+    Returns:
+        `(R, N)` with sorted indices.
+
+    Example:
+        >>> directed = sp.csr_matrix([[0.0, 1.0], [0.5, 0.0]])
+        >>> symmetric_weights(directed, directed.T).toarray()
+        array([[0., 1.],
+               [1., 0.]])
+    """
+    weights = directed.maximum(reverse).tocsr()
     weights.sort_indices()
     return weights
 
 
-def transition_matrix(weights: sp.csr_matrix) -> sp.csr_matrix:
+def transition_matrix(weights: sp.csr_matrix, *, start: int = 0) -> sp.csr_matrix:
     r"""The random walk on the graph, :math:`P = D^{-1} W` with :math:`D_{ii} = \sum_j w_{ij}`.
 
     Kushnir and Venturi, "Diffusion-based deep active learning", 2020, section 3. The degree is summed in float64.
     A point without edges stays where it is, :math:`P_{ii} = 1`, so that every row sums to 1.
 
     Args:
-        weights: `(N, N)` symmetric, not negative.
+        weights: `(N, N)` symmetric, not negative; or some of its rows, `(R, N)`.
+        start: the point of the first row.
 
     Returns:
-        `(N, N)` float32.
+        float32, of the shape of `weights`.
 
     Example:
         >>> transition_matrix(sp.csr_matrix([[0.0, 1.0, 3.0], [1.0, 0.0, 0.0], [3.0, 0.0, 0.0]])).toarray()
@@ -134,10 +197,12 @@ def transition_matrix(weights: sp.csr_matrix) -> sp.csr_matrix:
                [1.  , 0.  , 0.  ],
                [1.  , 0.  , 0.  ]], dtype=float32)
     """
-    degree = _degree(weights)
+    degree = weighted_degree(weights)
     isolated = degree == 0
     if isolated.any():
-        weights = (weights + sp.diags(isolated.astype(weights.dtype))).tocsr()
+        stay = np.flatnonzero(isolated)
+        diagonal = (np.ones(len(stay), weights.dtype), (stay, start + stay))
+        weights = (weights + sp.csr_matrix(diagonal, shape=weights.shape)).tocsr()
         degree = np.where(isolated, 1.0, degree)
     values = weights.data / np.repeat(degree, np.diff(weights.indptr))
     return sp.csr_matrix((values.astype(np.float32), weights.indices, weights.indptr), shape=weights.shape)
@@ -158,14 +223,41 @@ def centrality(weights: sp.csr_matrix) -> FloatArray:
         >>> centrality(sp.csr_matrix([[0.0, 1.0, 3.0], [1.0, 0.0, 0.0], [3.0, 0.0, 0.0]])).round(2)
         array([1.  , 0.33, 0.67], dtype=float32)
     """
-    degree = _degree(weights)
+    return degree_rank(weighted_degree(weights))
+
+
+def degree_rank(degree: npt.NDArray[np.float64]) -> FloatArray:
+    """The ranks behind `centrality`.
+
+    Args:
+        degree: `(N,)` of `weighted_degree`.
+
+    Returns:
+        `(N,)` float32 in `(0, 1]`.
+
+    Example:
+        >>> degree_rank(np.array([4.0, 1.0, 1.0, 6.0]))
+        array([0.75 , 0.375, 0.375, 1.   ], dtype=float32)
+    """
     _, inverse, counts = np.unique(degree, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
     result: FloatArray = (ranks[inverse.reshape(-1)] / max(1, len(degree))).astype(np.float32)
     return result
 
 
-def _degree(weights: sp.csr_matrix) -> npt.NDArray[np.float64]:
+def weighted_degree(weights: sp.csr_matrix) -> npt.NDArray[np.float64]:
+    """Sums of the rows in float64.
+
+    Args:
+        weights: `(N, N)`, or some of its rows.
+
+    Returns:
+        `(N,)`, one for each row given.
+
+    Example:
+        >>> weighted_degree(sp.csr_matrix([[0.0, 1.0, 3.0]]))
+        array([4.])
+    """
     degree: npt.NDArray[np.float64] = weights @ np.ones(weights.shape[1], dtype=np.float64)
     return degree
 

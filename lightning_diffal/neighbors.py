@@ -41,6 +41,7 @@ def nearest_neighbors(
     backend: str | NeighborBackend = "auto",
     generator: np.random.Generator | None = None,
     device: torch.device | str | None = None,
+    rows: IntArray | None = None,
 ) -> tuple[IntArray, FloatArray]:
     r"""Find the `k` nearest neighbours of every point, itself excluded.
 
@@ -63,10 +64,11 @@ def nearest_neighbors(
         generator: breaks ties and seeds pynndescent, whose answer also depends on the number of its threads.
             `None`: `np.random.default_rng(0)`.
         device: where the exact search runs. `None`: on the device of `features`.
+        rows: `(R,)` the points whose neighbours are wanted, among all; only for the exact search. `None`: all of them.
 
     Returns:
-        indices: `(N, k)` int64, nearest first, ties in random order.
-        distances: `(N, k)` float32.
+        indices: `(N, k)` int64, or `(R, k)`; nearest first, ties in random order.
+        distances: of the same shape, float32.
 
     Raises:
         ConfigurationError: an argument out of range, or a callable whose answer is malformed.
@@ -94,7 +96,8 @@ def nearest_neighbors(
     n_points = len(original)
     k = min(int(n_neighbors), n_points - 1)
     if k < 1:
-        return np.empty((n_points, 0), np.int64), np.empty((n_points, 0), np.float32)
+        n_rows = n_points if rows is None else len(rows)
+        return np.empty((n_rows, 0), np.int64), np.empty((n_rows, 0), np.float32)
 
     generator = np.random.default_rng(0) if generator is None else generator
     order = np.argsort(generator.random(n_points), kind="stable")
@@ -102,6 +105,8 @@ def nearest_neighbors(
     points = points[order]
     if backend == "auto":
         backend = auto_backend(n_points, points.shape[1], device=device)
+    if rows is not None and backend != "exact":
+        raise ConfigurationError(f"Expected `backend='exact'` with argument `rows`, but got {backend!r}.")
     if callable(backend):
         found, given = _ask_callable(backend, original, k)
         if given is not None:
@@ -113,11 +118,13 @@ def nearest_neighbors(
     elif backend == "pynndescent":
         indices, distances = descent_search(points, k, generator)
     else:
-        indices, distances = exact_search(torch.from_numpy(points).to(device), np.arange(n_points), k)
+        searched = np.arange(n_points) if rows is None else np.argsort(order, kind="stable")[rows]
+        indices, distances = exact_search(torch.from_numpy(points).to(device), searched, k)
 
     distances = distances**2 / 2 if metric == "cosine" else np.ldexp(distances, exponent)
-    neighbours, lengths = np.empty((n_points, k), np.int64), np.empty((n_points, k), np.float32)
-    neighbours[order], lengths[order] = order[indices], np.minimum(distances, np.finfo(np.float32).max)
+    places = order if rows is None else np.arange(len(rows))
+    neighbours, lengths = np.empty(indices.shape, np.int64), np.empty(indices.shape, np.float32)
+    neighbours[places], lengths[places] = order[indices], np.minimum(distances, np.finfo(np.float32).max)
     return neighbours, lengths
 
 

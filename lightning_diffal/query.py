@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lightning_diffal._lightning import pl
 from lightning_diffal._random import generator_of
@@ -104,8 +105,9 @@ def ask(
                 trainer, data, ranks.shard(n_points), wanted, seed, mc_passes=active.sampler.mc_passes
             )
         )
+        shared = _shares_selection(active, n_points, own)
         # sorted: every process has to gather in the same order
-        rows = {name: ranks.gather(own[name], n_points) for name in sorted(wanted)}
+        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(wanted)}
     labels = data.labels
 
     def choose() -> Query:
@@ -124,7 +126,19 @@ def ask(
         return checked_query(active.sampler.select(known, query_size, generator), known, query_size)
 
     with timed("select"):
-        return ranks.decide(choose)
+        return ranks.decide_together(choose) if shared else ranks.decide(choose)
+
+
+def _shares_selection(active: ActiveLearning, n_points: int, own: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Whether every process takes part in the selection: where the sampler can, and is the same everywhere."""
+    ranks, sampler = active.ranks, active.sampler
+    if ranks.size == 1:
+        return False
+    n_dimensions = own["features"].shape[1] if "features" in own else 0
+    answers = ranks.everyone(
+        ranks.together(lambda: repr(sampler) if sampler._shares_selection(n_points, n_dimensions) else None)
+    )
+    return answers[0] is not None and len(set(answers)) == 1
 
 
 def checked_query(query: Query, data: QueryData, query_size: int) -> Query:

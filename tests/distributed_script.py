@@ -352,6 +352,55 @@ def one(folder, name):
     quiet_trainer([active, NotePid()], strategy="ddp", devices=2).fit(model, datamodule=data)
 
 
+# ------------------------------------------------------------------------------------------------- a shared selection
+
+
+class SharedFeatures(FixedFeatures):
+    """Is asked on every process."""
+
+    shared, broken = True, ""
+
+    def _shares_selection(self, n_points, n_dimensions):
+        return self.shared
+
+    def select(self, data, query_size, generator):
+        append(Path("asked.jsonl"), torch.distributed.get_rank())
+        return super().select(data, query_size, generator)
+
+    def _lists(self, nodes, rows=None):
+        if self.broken and torch.distributed.get_rank() == 1:
+            if self.broken == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise MemoryError("no room for the lists")
+        return super()._lists(nodes, rows)
+
+
+class DifferentSampler(SharedFeatures):
+    def __repr__(self):
+        return f"of rank {torch.distributed.get_rank()}"
+
+
+def shared(folder, _):
+    """Each case in two processes: who was asked, and the picks or the error."""
+    for name in ("together", "alone", "different", "raises", "killed"):
+        sampler = DifferentSampler() if name == "different" else SharedFeatures()
+        sampler.shared, sampler.broken = name != "alone", name if name in ("raises", "killed") else ""
+        model, data, active = labelled_run(sampler)
+        started, error, asked = time.monotonic(), "", Path("asked.jsonl")
+        asked.unlink(missing_ok=True)
+        try:
+            strategy = pl.strategies.DDPStrategy(start_method="fork")
+            quiet_trainer([active], strategy=strategy, devices=2).fit(model, datamodule=data)
+        except Exception as caught:
+            error = str(caught)
+        found = {"asked_by": sorted(set(map(json.loads, asked.read_text().splitlines())))}
+        if error:
+            found |= {"error": error, "seconds": time.monotonic() - started}
+        else:
+            found["picks"] = [r.query.indices.tolist() for r in active.history if r.query is not None]
+        append(folder / "cases.jsonl", {"name": name, **found})
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     scenario, place, argument = sys.argv[1], Path(sys.argv[2]), sys.argv[3]

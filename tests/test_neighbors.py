@@ -324,6 +324,21 @@ def test_recall_of_pynndescent(metric):
     assert (nearest_neighbors(duplicates, 15, metric=metric, backend="pynndescent")[1] < 1e-6).all()
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_neighbours_of_some_rows(metric):
+    features, rows = clusters(), np.array([250, 3, 4, 17])
+    indices, distances = nearest_neighbors(features, 7, metric=metric)
+    some = nearest_neighbors(features, 7, metric=metric, rows=rows)
+    np.testing.assert_array_equal(some[0], indices[rows])
+    np.testing.assert_array_equal(some[1], distances[rows])
+    assert nearest_neighbors(features[:1], 7, rows=rows[:0])[0].shape == (0, 0)
+
+
+def test_some_rows_need_the_exact_search():
+    with pytest.raises(ConfigurationError, match="Expected `backend='exact'` with argument `rows`, but got 'pynnd"):
+        nearest_neighbors(clusters(), 7, backend="pynndescent", rows=np.arange(3))
+
+
 class TestNearestRows:
     """The nearest labelled point of each pick."""
 

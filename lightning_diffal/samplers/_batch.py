@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal import diffusion
+from lightning_diffal._sharding import ShardedRows
 from lightning_diffal.samplers.base import QueryData
 
 __all__ = ["Batch", "PointGraph", "pick_batch", "point_scores"]
@@ -18,13 +19,18 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+_ROWS = 1024  # rows of the graph read at a time
+
 
 @dataclass(frozen=True, eq=False)
 class PointGraph:
-    """The graph of the distinct points. `inverse` leads from a point of the data set to its node."""
+    """The graph of the distinct points. `inverse` leads from a point of the data set to its node.
+
+    With several processes `transition` may be a `ShardedRows`, of which every process holds a part.
+    """
 
     inverse: IntArray
-    transition: sp.csr_matrix
+    transition: sp.csr_matrix | ShardedRows
     centrality: FloatArray
 
     @property
@@ -128,18 +134,23 @@ def _tiers(nodes: IntArray, held: IntArray, n_nodes: int) -> IntArray:
     return tiers + np.bincount(held, minlength=n_nodes)[nodes]
 
 
-def _spread(transition: sp.csr_matrix, nodes: IntArray, scores: FloatArray, size: int) -> IntArray:
+def _spread(transition: sp.csr_matrix | ShardedRows, nodes: IntArray, scores: FloatArray, size: int) -> IntArray:
     """Positions in `nodes` of the best, no two adjacent; filled up with the best left where such run out."""
     blocked: BoolArray = np.zeros(transition.shape[0], dtype=bool)
     chosen: list[int] = []
     passed_over: list[int] = []
-    for position in np.argsort(-scores, kind="stable"):  # equal scores: in the order of the keys
+    order = np.argsort(-scores, kind="stable")  # equal scores: in the order of the keys
+    for start in range(0, len(order), _ROWS):
         if len(chosen) == size:
             break
-        node = nodes[position]
-        if blocked[node]:
-            passed_over.append(position)
-            continue
-        chosen.append(position)
-        blocked[transition.indices[transition.indptr[node] : transition.indptr[node + 1]]] = True
+        block = order[start : start + _ROWS]
+        rows = transition[nodes[block]]  # not one by one: other processes may hold them
+        for row, position in enumerate(block):
+            if len(chosen) == size:
+                break
+            if blocked[nodes[position]]:
+                passed_over.append(position)
+                continue
+            chosen.append(position)
+            blocked[rows.indices[rows.indptr[row] : rows.indptr[row + 1]]] = True
     return np.array(chosen + passed_over[: size - len(chosen)], dtype=np.int64)

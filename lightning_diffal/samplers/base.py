@@ -90,6 +90,15 @@ class QuerySampler(ABC):
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names if hasattr(self, name))
         return f"{type(self).__name__}({given})"
 
+    def _shares_selection(self, n_points: int, n_dimensions: int) -> bool:
+        """Whether `select` runs on every process, of several, with `lightning_diffal._sharding` to exchange by.
+
+        Args:
+            n_points: `N`.
+            n_dimensions: of the features; 0 where it reads none.
+        """
+        return False
+
     @abstractmethod
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.

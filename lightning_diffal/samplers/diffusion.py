@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal import diffusion, graph
+from lightning_diffal._sharding import current_shards, sharded_graph
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.neighbors import NeighborBackend, nearest_neighbors, nearest_rows
+from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_neighbors, nearest_rows
 from lightning_diffal.samplers._batch import PointGraph, pick_batch, point_scores
 from lightning_diffal.samplers._points import check_choice, check_count, check_features
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
@@ -18,8 +19,10 @@ from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 __all__ = ["DiffusionSampler"]
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 _EXPLORED = 3.0  # label equivalents from which on a point counts as explored
+_SHARED_FROM = 20_000  # points from which on several processes share the work; below, it takes a second or two
 
 
 class DiffusionSampler(ScoreSampler):
@@ -54,6 +57,9 @@ class DiffusionSampler(ScoreSampler):
         centrality: :math:`\lambda`, at least 0.
         n_passes: passes in which a batch is picked; never more than it has points.
         multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
+        distributed: `"auto"`: in a run over several processes each searches the neighbours of its share of the points
+            and holds their rows of the graph, from 20,000 points on and where the search is exact; the picks are those
+            of one process. `False`: the first process does all of it.
 
     Raises:
         ConfigurationError: an argument out of range.
@@ -78,6 +84,7 @@ class DiffusionSampler(ScoreSampler):
         centrality: float = 0.1,
         n_passes: int = 8,
         multilabel: Literal["mean", "max"] = "mean",
+        distributed: Literal["auto", False] = "auto",
     ) -> None:
         check_count("n_neighbors", n_neighbors)
         if n_steps != "auto":
@@ -89,6 +96,8 @@ class DiffusionSampler(ScoreSampler):
                 f"Expected argument `backend` to be 'auto', 'exact', 'pynndescent', or a callable, but got {backend!r}."
             )
         check_choice("multilabel", multilabel, ("mean", "max"))
+        if distributed is not False and distributed != "auto":
+            raise ConfigurationError(f"Expected argument `distributed` to be 'auto' or False, but got {distributed!r}.")
         if isinstance(centrality, bool) or not isinstance(centrality, (int, float)) or not 0 <= centrality < np.inf:
             raise ConfigurationError(
                 f"Expected argument `centrality` to be a finite number of at least 0, but got {centrality!r}."
@@ -100,6 +109,7 @@ class DiffusionSampler(ScoreSampler):
         self.centrality = centrality
         self.n_passes = n_passes
         self.multilabel: Literal["mean", "max"] = multilabel
+        self.distributed: Literal["auto", False] = distributed
         self._kept: tuple[tuple[Any, ...], PointGraph] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,32 +187,51 @@ class DiffusionSampler(ScoreSampler):
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
         return point_scores(space, self._summary(space, data, n_steps), mass, self.centrality)[space.inverse]
 
+    def _shares_selection(self, n_points: int, n_dimensions: int) -> bool:
+        if self.distributed is False or n_points < _SHARED_FROM or type(self).select is not DiffusionSampler.select:
+            return False
+        # one dimension more: rows of zeros get one under the cosine; what is exact for N is so for fewer nodes
+        return self.backend == "exact" or (
+            self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) == "exact"
+        )
+
     def _steps(self, space: PointGraph) -> int:
         return diffusion.default_n_steps(space.n_nodes) if self.n_steps == "auto" else self.n_steps
 
     def _graph(self, features: FloatArray) -> PointGraph:
         """The graph of these features: the kept one if they did not change."""
         digest = hashlib.blake2b(np.ascontiguousarray(features).data, digest_size=16).digest()
-        source = (digest, features.shape, self.n_neighbors, self.metric, self.backend)
-        if self._kept is None or self._kept[0] != source:
+        shards = current_shards()
+        source = (digest, features.shape, self.n_neighbors, self.metric, self.backend, shards)
+        stale = self._kept is None or self._kept[0] != source
+        if stale if shards is None else shards.any(stale):  # all build it, or none
             self._kept = None  # free it first
             self._kept = (source, self._build(features))
+        assert self._kept is not None
         return self._kept[1]
 
     def _build(self, features: FloatArray) -> PointGraph:
         representatives, inverse, _ = graph.collapse_duplicates(features)
+        nodes = features[representatives]
+        shards = current_shards()
+        if shards is not None:
+            return PointGraph(inverse, *sharded_graph(lambda rows: self._lists(nodes, rows), len(nodes), shards))
+        weights = graph.self_tuning_weights(*self._lists(nodes))
+        return PointGraph(inverse, graph.transition_matrix(weights), graph.centrality(weights))
+
+    def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> tuple[IntArray, FloatArray]:
         # the nodes stand in an order of their content, so a fixed seed favours no position in the data set
         indices, distances = nearest_neighbors(
-            features[representatives],
+            nodes,
             self.n_neighbors,
             metric=self.metric,
             backend=self.backend,
             generator=np.random.default_rng(0),
+            rows=rows,
         )
         if self.metric == "cosine":
             distances = np.sqrt(2 * distances)  # the chord, on which the kernel is Gaussian
-        weights = graph.self_tuning_weights(indices, distances)
-        return PointGraph(inverse, graph.transition_matrix(weights), graph.centrality(weights))
+        return indices, distances
 
     def _summary(self, space: PointGraph, data: QueryData, n_steps: int) -> diffusion.LabelSummary:
         known = space.inverse[data.labelled]

@@ -643,6 +643,7 @@ class TestArguments:
             ({"centrality": -0.1}, "`centrality` to be a finite number of at least 0, but got -0.1"),
             ({"centrality": np.inf}, "`centrality` to be a finite number of at least 0, but got inf"),
             ({"centrality": "high"}, "`centrality` to be a finite number of at least 0, but got 'high'"),
+            ({"distributed": True}, "`distributed` to be 'auto' or False, but got True"),
             ({"multilabel": "sum"}, r"`multilabel` to be one of \('mean', 'max'\), but got 'sum'"),
         ],
     )
@@ -674,5 +675,5 @@ class TestArguments:
     def test_repr_is_the_call(self):
         assert repr(DiffusionSampler(7, metric="cosine")) == (
             "DiffusionSampler(n_neighbors=7, n_steps='auto', metric='cosine', backend='auto', centrality=0.1, "
-            "n_passes=8, multilabel='mean')"
+            "n_passes=8, multilabel='mean', distributed='auto')"
         )

@@ -1,0 +1,73 @@
+"""A shared selection on 1 and 2 processes, one thread each: seconds, and megabytes of the graph on each process.
+
+python tests/benchmarks/sharding.py [N_POINTS] [N_DIMENSIONS]
+"""
+
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from lightning_diffal import DiffusionSampler, QueryData
+from lightning_diffal._sharding import Shards
+
+
+class Timed(DiffusionSampler):
+    """Notes how long the search of neighbours took."""
+
+    seconds = 0.0
+
+    def _lists(self, nodes, rows=None):
+        started = time.perf_counter()
+        lists = super()._lists(nodes, rows)
+        self.seconds = time.perf_counter() - started
+        return lists
+
+
+def n_bytes(matrix):
+    return matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+
+
+def process(rank, size, folder, n_points, n_dimensions):
+    torch.set_num_threads(1)
+    generator = np.random.default_rng(0)
+    classes = generator.integers(10, size=n_points)
+    centres = 3 * generator.normal(size=(10, n_dimensions))
+    features = (centres[classes] + generator.normal(size=(n_points, n_dimensions))).astype(np.float32)
+    labelled = generator.permutation(n_points)[:200]
+    data = QueryData(features=features, labelled=labelled, labels=classes[labelled], num_classes=10)
+    sampler = Timed(backend="exact")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    shards = Shards(rank, size)
+
+    def select():
+        return sampler.select(data, 100, np.random.default_rng(0))
+
+    for kind in ("first query", "graph kept"):
+        dist.barrier()
+        started = time.perf_counter()
+        query = select() if size == 1 else shards.together(select)
+        total = time.perf_counter() - started
+        transition = sampler._kept[1].transition
+        held = n_bytes(transition if size == 1 else transition.rows) / 2**20
+        print(
+            f"{size} processes, rank {rank}, {kind}: search {sampler.seconds:.2f} s, "
+            f"selection {total:.2f} s, graph {held:.2f} MiB, picks {zlib.crc32(query.indices.tobytes()):08x}",
+            flush=True,
+        )
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    shape = [int(argument) for argument in sys.argv[1:]] or [20_000, 64]
+    for size in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            mp.spawn(process, (size, folder, *shape), nprocs=size)
