@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
     from lightning_diffal.datamodule import ActiveDataModule
     from lightning_diffal.loop import ActiveLearningLoop
+    from lightning_diffal.pseudo_labels import PseudoLabels
     from lightning_diffal.samplers import DiffusionSampler, Query, QueryData, QuerySampler
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "ActiveLearning",
     "ActiveLearningLoop",
     "DiffusionSampler",
+    "PseudoLabels",
     "Query",
     "QueryData",
     "QuerySampler",
@@ -44,6 +46,7 @@ _HOME = {
     "ActiveLearning": "callback",
     "ActiveLearningLoop": "loop",
     "DiffusionSampler": "samplers",
+    "PseudoLabels": "pseudo_labels",
     "Query": "samplers",
     "QueryData": "samplers",
     "QuerySampler": "samplers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,33 +9,17 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal import diffusion
+from lightning_diffal._point_graph import PointGraph
 from lightning_diffal._sharding import ShardedRows
 from lightning_diffal.samplers.base import QueryData
 
-__all__ = ["Batch", "PointGraph", "pick_batch", "point_scores"]
+__all__ = ["Batch", "pick_batch", "point_scores"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _ROWS = 1024  # rows of the graph read at a time
-
-
-@dataclass(frozen=True, eq=False)
-class PointGraph:
-    """The graph of the distinct points. `inverse` leads from a point of the data set to its node.
-
-    With several processes `transition` may be a `ShardedRows`, of which every process holds a part.
-    """
-
-    inverse: IntArray
-    transition: sp.csr_matrix | ShardedRows
-    centrality: FloatArray
-
-    @property
-    def n_nodes(self) -> int:
-        """How many distinct points there are."""
-        return len(self.centrality)
 
 
 class Batch(NamedTuple):

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal import diffusion, graph
-from lightning_diffal._sharding import current_shards, sharded_graph
+from lightning_diffal import diffusion
+from lightning_diffal._point_graph import PointGraph, build_point_graph, neighbor_lists
+from lightning_diffal._sharding import current_shards
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_neighbors, nearest_rows
-from lightning_diffal.samplers._batch import PointGraph, pick_batch, point_scores
+from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_rows
+from lightning_diffal.samplers._batch import pick_batch, point_scores
 from lightning_diffal.samplers._points import check_choice, check_count, check_features
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 
@@ -200,9 +201,8 @@ class DiffusionSampler(ScoreSampler):
 
     def _graph(self, features: FloatArray) -> PointGraph:
         """The graph of these features: the kept one if they did not change."""
-        digest = hashlib.blake2b(np.ascontiguousarray(features).data, digest_size=16).digest()
         shards = current_shards()
-        source = (digest, features.shape, self.n_neighbors, self.metric, self.backend, shards)
+        source = self._source(features, shards)
         stale = self._kept is None or self._kept[0] != source
         if stale if shards is None else shards.any(stale):  # all build it, or none
             self._kept = None  # free it first
@@ -210,28 +210,34 @@ class DiffusionSampler(ScoreSampler):
         assert self._kept is not None
         return self._kept[1]
 
+    def kept_graph(
+        self, features: FloatArray, n_neighbors: int, metric: str, backend: str | NeighborBackend
+    ) -> PointGraph | None:
+        """The graph of the last query, where it is the one of these features and settings and lies here as a whole.
+
+        Args:
+            features: `(N, D)`.
+            n_neighbors: neighbours of each point.
+            metric: as the argument of the class.
+            backend: as the argument of the class.
+        """
+        settings = (self.n_neighbors, self.metric, self.backend) == (n_neighbors, metric, backend)
+        own, ours = type(self), DiffusionSampler
+        is_usual = own._lists is ours._lists and own._build is ours._build  # a subclass may build another graph
+        if not settings or self._kept is None or not is_usual:
+            return None
+        return self._kept[1] if self._kept[0] == self._source(features, None) else None
+
+    def _source(self, features: FloatArray, shards: Any) -> tuple[Any, ...]:
+        """What a graph was made of."""
+        digest = hashlib.blake2b(np.ascontiguousarray(features).data, digest_size=16).digest()
+        return (digest, features.shape, self.n_neighbors, self.metric, self.backend, shards)
+
     def _build(self, features: FloatArray) -> PointGraph:
-        representatives, inverse, _ = graph.collapse_duplicates(features)
-        nodes = features[representatives]
-        shards = current_shards()
-        if shards is not None:
-            return PointGraph(inverse, *sharded_graph(lambda rows: self._lists(nodes, rows), len(nodes), shards))
-        weights = graph.self_tuning_weights(*self._lists(nodes))
-        return PointGraph(inverse, graph.transition_matrix(weights), graph.centrality(weights))
+        return build_point_graph(features, self._lists)
 
     def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> tuple[IntArray, FloatArray]:
-        # the nodes stand in an order of their content, so a fixed seed favours no position in the data set
-        indices, distances = nearest_neighbors(
-            nodes,
-            self.n_neighbors,
-            metric=self.metric,
-            backend=self.backend,
-            generator=np.random.default_rng(0),
-            rows=rows,
-        )
-        if self.metric == "cosine":
-            distances = np.sqrt(2 * distances)  # the chord, on which the kernel is Gaussian
-        return indices, distances
+        return neighbor_lists(nodes, self.n_neighbors, metric=self.metric, backend=self.backend, rows=rows)
 
     def _summary(self, space: PointGraph, data: QueryData, n_steps: int) -> diffusion.LabelSummary:
         known = space.inverse[data.labelled]
