@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset
 
 from lightning_diffal._lightning import is_overridden, monitors, pl
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
-from lightning_diffal.views import covered_indices
+from lightning_diffal.views import covered_indices, shown_labels
 
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
@@ -19,6 +19,7 @@ __all__ = [
     "check_classes",
     "check_evaluation",
     "check_loading",
+    "check_pseudo_labels",
     "check_train_loader",
     "check_validation",
     "checked_length",
@@ -44,23 +45,50 @@ def check_evaluation(
         )
 
 
+def check_pseudo_labels(data: ActiveDataModule) -> None:
+    """Pseudo-labels are classes.
+
+    Raises:
+        ConfigurationError: targets that hold several labels at once.
+    """
+    if np.ndim(data.labels) == 2 or (data.targets is not None and np.ndim(data.targets) == 2):
+        raise ConfigurationError(
+            "`pseudo_labels` need one class for each point, but these are multi-label targets: leave the argument out."
+        )
+
+
 def check_train_loader(loader: Any, data: ActiveDataModule) -> None:
-    """Refuse a training loader that does not cover exactly the labelled points.
+    """Refuse a training loader that does not cover exactly the points that train, with their pseudo-labels.
 
     Raises:
         LoaderMismatchError: it goes over others: the full data set, or those of an earlier round.
     """
-    expected = data.train_indices
+    train, joined = data.train_indices, data.joined_points
+    pseudo = {} if joined is None else joined.labels_beside(data.labelled_indices)
+    expected = np.union1d(train, np.array(list(pseudo), dtype=np.int64))
     found = covered_indices(loader, data.train_dataset)
     count = len(found) if isinstance(found, np.ndarray) else found
-    if found is None or (found == len(expected) if isinstance(found, int) else np.array_equal(found, expected)):
+    if found is None:
         return
-    raise LoaderMismatchError(
-        f"The training loader goes over {count} points, but {len(expected)} are labelled for training"
-        f"{'' if count != len(expected) else ' (other ones)'}. `train_dataloader` must build a new loader over "
-        "`self.labelled_dataset` each time it is called: not the full data set, and not a loader kept from an "
-        "earlier round."
-    )
+    if isinstance(found, int):
+        size = len(data.training_dataset) if pseudo else len(train)  # type: ignore[arg-type]
+        covers = found == size
+    else:
+        covers = np.array_equal(found, expected)
+    if not pseudo and not covers:
+        raise LoaderMismatchError(
+            f"The training loader goes over {count} points, but {len(expected)} are labelled for training"
+            f"{'' if count != len(expected) else ' (other ones)'}. `train_dataloader` must build a new loader over "
+            "`self.labelled_dataset` each time it is called: not the full data set, and not a loader kept from an "
+            "earlier round."
+        )
+    if pseudo and not (covers and (isinstance(found, int) or pseudo.items() <= shown_labels(loader).items())):
+        raise LoaderMismatchError(
+            f"The training loader goes over {count} points{' without their pseudo-labels' if covers else ''}, but in "
+            f"this round {len(expected)} train: {len(train)} labelled and {len(pseudo)} pseudo-labelled ones. With "
+            "`pseudo_labels`, `train_dataloader` must build a new loader over `self.training_dataset` each time it is "
+            "called."
+        )
 
 
 def check_validation(val_fraction: Any, val_dataset: Any) -> None:

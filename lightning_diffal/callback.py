@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from lightning_diffal._arguments import (
@@ -20,7 +22,7 @@ from lightning_diffal._arguments import (
     check_run_dir,
     checked_sampler,
 )
-from lightning_diffal._checks import check_evaluation, check_train_loader
+from lightning_diffal._checks import check_evaluation, check_pseudo_labels, check_train_loader
 from lightning_diffal._handback import Handback
 from lightning_diffal._lightning import (
     LoopLimits,
@@ -38,6 +40,7 @@ from lightning_diffal._lightning import (
     splits_the_model,
     stopped_inside_epoch,
 )
+from lightning_diffal._pseudo_rounds import join_pseudo_labels
 from lightning_diffal._random import random_state, restore_random_state
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.distributed import Ranks, share_labels
@@ -47,6 +50,7 @@ from lightning_diffal.fingerprint import fingerprint
 from lightning_diffal.history import History
 from lightning_diffal.loop import ActiveLearningLoop
 from lightning_diffal.oracle import Oracle, as_oracle
+from lightning_diffal.pseudo_labels import PseudoLabels, as_pseudo_labels
 from lightning_diffal.recorder import Recorder
 from lightning_diffal.rounds import Rounds
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
@@ -83,6 +87,10 @@ class ActiveLearning(pl.Callback):
             what an earlier one got stuck in), `"warm"` (as they are), or a number between 0 and 1 by which they are
             shrunk towards the initial ones (shrink and perturb, Ash & Adams 2020).
         weights: what queries and metrics use: `"last"`, or `"best"` where a `ModelCheckpoint` monitors a metric.
+        pseudo_labels: let points whose diffused label is firm train beside the labelled ones: `True`, or a
+            `lightning_diffal.PseudoLabels` with thresholds of your own. They are chosen anew for every round but the
+            first, by features of the round before. They are never counted, written down or exported as labels. An
+            epoch is longer with them, so `max_epochs` costs more; `max_steps` costs the same.
         stopping: rules, each called with the history after a round; returns why to stop, or `None`.
         test_each_round: run the test loop after each round; what it logs joins the round's metrics.
         run_dir: folder of the run's journal, in which every query and label is written down the moment it is given,
@@ -134,6 +142,7 @@ class ActiveLearning(pl.Callback):
         features: str = "auto",
         reset: str | float = "initial",
         weights: str = "last",
+        pseudo_labels: bool | PseudoLabels = False,
         stopping: StoppingRule | Iterable[StoppingRule] = (),
         test_each_round: bool = False,
         run_dir: str | PathLike[str] | Literal[False] | None = None,
@@ -166,6 +175,7 @@ class ActiveLearning(pl.Callback):
         self.extractor = FeatureExtractor(features)
         self.reset = reset
         self.weights = weights
+        self.pseudo_labels = as_pseudo_labels(pseudo_labels)
         self.stopping = (stopping,) if callable(stopping) else tuple(stopping)
         self.test_each_round = test_each_round
         self.run_dir = run_dir
@@ -190,6 +200,7 @@ class ActiveLearning(pl.Callback):
         self._resumed_random_state: dict[str, Any] | None = None
         self._continues_epoch = False
         self._random_states: list[dict[str, Any]] = []  # of all processes, when an epoch ended
+        self.kept_features: npt.NDArray[np.float32] | None = None  # of the query, until its round begins
         self.stop_reason: str | None = None
         self.deadline = float("inf")
 
@@ -241,6 +252,11 @@ class ActiveLearning(pl.Callback):
         """The data module of the running fit."""
         assert self._data is not None, "set in `setup`"
         return self._data
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """What one pass over the data set has to read after each round."""
+        return frozenset(self.sampler.requires) | ({"features"} if self.pseudo_labels is not None else frozenset())
 
     @property
     def ranks(self) -> Ranks:
@@ -378,7 +394,9 @@ class ActiveLearning(pl.Callback):
         check_evaluation(trainer, pl_module, data, tests=self.test_each_round, uses_best=self.weights == "best")
         if not is_rehearsal(trainer):
             self.fingerprint = fingerprint(data)
-        outputs = self.extractor.prepare(trainer, data, frozenset(self.sampler.requires))
+        if self.pseudo_labels is not None:
+            check_pseudo_labels(data)
+        outputs = self.extractor.prepare(trainer, data, self.wanted)
         if data.num_classes is None:
             data.num_classes = outputs
         elif outputs is not None and outputs < data.num_classes:
@@ -388,7 +406,7 @@ class ActiveLearning(pl.Callback):
         data.check_labels()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a training loader that does not cover exactly the labelled points."""
+        """Refuse a training loader that does not cover exactly the points that train."""
         if self._continues_epoch and self._resumed_random_state is not None:
             restore_random_state(self._resumed_random_state)
             self.forget_resumed_state()
@@ -440,6 +458,7 @@ class ActiveLearning(pl.Callback):
             rank_zero_warn(f"This run began with {saved['sampler']} and goes on with {self.sampler!r}.")
         if self.state.phase != "training":
             return
+        join_pseudo_labels(self)  # the training loader may be built before the round goes on
         states = saved["random_states"]
         if not stopped_inside_epoch(checkpoint):
             self._resumed_random_state = states[trainer.global_rank % len(states)]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_diffal._checks import check_classes, check_loading, check_validation
 from lightning_diffal._handback import Handback
+from lightning_diffal._joining import JoinedPoints
 from lightning_diffal._labelled import LabelledPoints
 from lightning_diffal._lightning import TrainerFn, is_overridden, pl, rank_zero_warn
 from lightning_diffal._wrapping import WrappedDataModule, delegate_hooks, split_fingerprint
@@ -129,6 +130,8 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         self.expected_labels = 1
         """How many labels the first query will bring where there is none: the length of the first loader."""
         self.handback = Handback()
+        self.joined_points: JoinedPoints | None = None
+        """Pseudo-labelled points of the round that trains, set by ActiveLearning; never among the labelled ones."""
         self._wrapped: WrappedDataModule | None = None
         if train_dataset is not None:
             _ = self.pool  # refuses what cannot work, at once
@@ -199,18 +202,34 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
 
     @property
     def labelled_dataset(self) -> Dataset[Any]:
-        """The labelled points that train, ordered by position: what `train_dataloader` has to go over."""
+        """The labelled points that train, ordered by position."""
         return self._labelled_view(self.train_indices, self._augmented())
+
+    @property
+    def training_dataset(self) -> Dataset[Any]:
+        """What `train_dataloader` has to go over: the labelled points that train, and what joins them in this round.
+
+        Equal to `labelled_dataset` but in rounds of `ActiveLearning(pseudo_labels=...)`. There the labelled points,
+        repeated to `labelled_share` of an epoch, are followed by pseudo-labelled ones, whose items hold their
+        pseudo-label in the place of their own.
+        """
+        train, joined = self.train_indices, self.joined_points
+        if joined is None:
+            return self._labelled_view(train, self._augmented())
+        known = self.labelled_indices
+        labels = {**self.pool.labels_of(train), **joined.labels_beside(known)}
+        places = joined.places(train, known)
+        return LabelledDataset(self._augmented(), places, labels, self.target, self.class_names)
 
     @property
     def train_indices(self) -> IntArray:
         """`(T,)` labelled points that train: all of them without `val_fraction`."""
         labelled = self.labelled_indices
-        return labelled[~self._validates(labelled)]
+        return labelled[~self.validates(labelled)]
 
     def train_dataloader(self) -> Any:
-        """Batches of the labelled points. Override it where `loader_kwargs` do not do; go over `labelled_dataset`."""
-        dataset = self.labelled_dataset
+        """Batches of what trains. Override it where `loader_kwargs` do not do; go over `training_dataset`."""
+        dataset = self.training_dataset
         if not len(self.train_indices):
             if len(self.labelled_indices):
                 raise ConfigurationError(
@@ -218,7 +237,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
                     "and none is left to train on: give more `initial_labels` or a smaller `val_fraction`."
                 )
             return DataLoader(NoLabelsYet(self.expected_labels), batch_size=self.batch_size)
-        settings = {"shuffle": True, **self.loader_kwargs, "drop_last": self._drops_last(len(self.train_indices))}
+        settings = {"shuffle": True, **self.loader_kwargs, "drop_last": self._drops_last(len(dataset))}  # type: ignore[arg-type]
         return self._loader(dataset, self.batch_size, settings)
 
     def val_dataloader(self) -> Any:
@@ -226,7 +245,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         check_validation(self.val_fraction, self.val_dataset)  # `setup` may have given one
         if self.val_fraction:
             labelled = self.labelled_indices
-            aside = labelled[self._validates(labelled)]
+            aside = labelled[self.validates(labelled)]
             return self._evaluation_loader(self._labelled_view(aside, self._unaugmented())) if len(aside) else []
         if self.val_dataset is not None:
             return self._evaluation_loader(self.val_dataset)
@@ -270,8 +289,15 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
     def _labelled_view(self, indices: IntArray, source: Any) -> LabelledDataset:
         return LabelledDataset(source, indices, self.pool.labels_of(indices), self.target, self.class_names)
 
-    def _validates(self, indices: IntArray) -> npt.NDArray[np.bool_]:
-        """Which of the points are set aside, by a hash of their id: the same points whenever it is asked."""
+    def validates(self, indices: IntArray) -> npt.NDArray[np.bool_]:
+        """Which points are set aside for validation, once they are labelled: by a hash of their id, always the same.
+
+        Args:
+            indices: `(n,)` positions.
+
+        Returns:
+            `(n,)`; all false without `val_fraction`.
+        """
         if not self.val_fraction:
             return np.zeros(len(indices), dtype=bool)
         digests = [hashlib.sha256(self.pool.id_of(int(i)).encode()).digest()[:8] for i in indices]

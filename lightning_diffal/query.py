@@ -19,10 +19,10 @@ from lightning_diffal.samplers.base import Query, QueryData
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["ask", "checked_query", "collect_answers", "next_query_size"]
+__all__ = ["PSEUDO_LABELS", "ask", "checked_query", "collect_answers", "next_query_size", "read_pool"]
 
 # Places in the run that draw random numbers, each from a generator of its own.
-_FEATURES, _SELECTION = 1, 2
+_FEATURES, _SELECTION, PSEUDO_LABELS = 1, 2, 3
 
 
 def next_query_size(active: ActiveLearning) -> int | str:
@@ -94,25 +94,20 @@ def ask(
         The sampler's query, checked.
     """
     data, state, ranks = active.data, active.state, active.ranks
-    wanted = frozenset(active.sampler.requires)
+    required = active.sampler.requires
     n_points = len(data.pool)
     with timed("features"):
-        if wanted and ranks.size > 1:
-            ranks.share_buffers(trainer.lightning_module)
-        seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
-        own = ranks.together(
-            lambda: active.extractor(
-                trainer, data, ranks.shard(n_points), wanted, seed, mc_passes=active.sampler.mc_passes
-            )
-        )
+        own = read_pool(trainer, active, active.wanted)
         shared = _shares_selection(active, n_points, own)
         # sorted: every process has to gather in the same order
-        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(wanted)}
+        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(active.wanted)}
+    if active.pseudo_labels is not None and ranks.is_first:
+        active.kept_features = rows["features"]
     labels = data.labels
 
     def choose() -> Query:
         known = QueryData(
-            features=rows.get("features"),
+            features=rows["features"] if "features" in required else None,
             probabilities=rows.get("probabilities"),
             mc_probabilities=rows.get("mc_probabilities"),
             labelled=data.labelled_indices,
@@ -127,6 +122,24 @@ def ask(
 
     with timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)
+
+
+def read_pool(trainer: pl.Trainer, active: ActiveLearning, wanted: frozenset[str]) -> dict[str, npt.NDArray[Any]]:
+    """This process's share of the rows of all points, read with the weights of the last round.
+
+    Args:
+        trainer: in a fit.
+        active: the run.
+        wanted: features, probabilities; the same rows whatever else is wanted, and whenever they are read.
+    """
+    data, state, ranks = active.data, active.state, active.ranks
+    if wanted and ranks.size > 1:
+        ranks.share_buffers(trainer.lightning_module)
+    seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
+    shard = ranks.shard(len(data.pool))
+    return ranks.together(
+        lambda: active.extractor(trainer, data, shard, wanted, seed, mc_passes=active.sampler.mc_passes)
+    )
 
 
 def _shares_selection(active: ActiveLearning, n_points: int, own: Mapping[str, npt.NDArray[Any]]) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from lightning_diffal import _lightning as lightning
+from lightning_diffal._joining import pseudo_figures
 from lightning_diffal._lightning import pl, rank_zero_info
+from lightning_diffal._pseudo_rounds import join_pseudo_labels, renew_pseudo_labels
 from lightning_diffal._random import (
     isolated_environment_seed,
     isolated_random_state,
@@ -58,8 +60,12 @@ class Rounds:
 
     def _go(self) -> None:
         self._begin_without_labels()
-        while (reason := self._next_labels()) is None:
-            self._train()
+        try:
+            while (reason := self._next_labels()) is None:
+                join_pseudo_labels(self.active)
+                self._train()
+        finally:
+            self.data.joined_points = self.active.kept_features = None  # they are of this run and of its weights
         self.state.history[-1].stop_reason = reason
         rank_zero_info(f"Active learning ended after round {self.state.round}: {reason}.")
 
@@ -83,6 +89,8 @@ class Rounds:
         logged = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name != "round"}
         # a round resumed after its last epoch logs nothing again
         metrics = {**state.metrics, **logged} | self._evaluate()
+        pseudo = {} if self.active.pseudo_labels is None else pseudo_figures(state.pseudo_labels)
+        metrics |= {f"active/{name}": value for name, value in pseudo.items()}
         record = RoundRecord(
             round=state.round,
             seed=state.seed + state.round,
@@ -92,7 +100,7 @@ class Rounds:
         )
         state.history.append(record)
         state.phase, state.metrics, state.round_weights = "query", {}, None
-        self._log({"round": state.round, "n_labelled": record.n_labelled})
+        self._log({"round": state.round, "n_labelled": record.n_labelled, **pseudo})
         self._tell("on_round_end")
         self.recorder.keep(self.module)  # last, so that a hook that is killed is called again
         self.active.hand_back(self.trainer)
@@ -199,12 +207,14 @@ class Rounds:
             f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
         )
+        renew_pseudo_labels(self.trainer, active, self._timed)
         state.round, state.phase, state.asked = state.round + 1, "train", []
         active.hand_back(self.trainer)
         return None
 
     def _rehearse(self) -> None:
         """`fast_dev_run` and `overfit_batches`: one plain fit and one batch of features; nothing is asked."""
+        self.data.joined_points = None
         if len(self.data.labelled_indices):
             self._begin_round()
             self.trainer.fit_loop.run()
@@ -213,7 +223,7 @@ class Rounds:
             self.trainer,
             self.data,
             np.arange(min(self.data.batch_size, len(self.data.pool))),
-            frozenset(self.active.sampler.requires),
+            self.active.wanted,
             seed=self.state.seed,
             mc_passes=self.active.sampler.mc_passes,
         )

@@ -33,6 +33,8 @@ class RunState:
         initial_weights: what every round starts from; set before the first one.
         round_weights: what the running round started from, where that is not `initial_weights`.
         metrics: what the running round had logged when this was saved.
+        pseudo_labels: those that the running round trains upon, as `lightning_diffal._joining.pseudo_state` gives
+            them; `None` for none.
 
     Example:
         >>> state = RunState(seed=7)
@@ -48,6 +50,7 @@ class RunState:
     initial_weights: dict[str, Tensor] | None = None
     round_weights: dict[str, Tensor] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    pseudo_labels: dict[str, Any] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -71,6 +74,7 @@ class RunState:
             "initial_weights": self.initial_weights,
             "round_weights": self.round_weights,
             "metrics": dict(self.metrics),
+            "pseudo_labels": self.pseudo_labels,
         }
 
     @classmethod
@@ -85,8 +89,12 @@ class RunState:
                 f"The active learning state in this checkpoint has format {saved.get('format')!r}, and this version of "
                 f"lightning-diffal reads format {FORMAT}: install the version that wrote it."
             )
-        values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history"}
-        return cls(history=History.from_state(saved["history"]), **values)
+        names = [name for name in cls.__dataclass_fields__ if name not in ("history", "pseudo_labels")]
+        return cls(
+            history=History.from_state(saved["history"]),
+            pseudo_labels=saved.get("pseudo_labels"),  # runs of version 0.1 had none
+            **{name: saved[name] for name in names},
+        )
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

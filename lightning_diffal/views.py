@@ -14,7 +14,7 @@ from lightning_diffal._lightning import user_sampler
 from lightning_diffal.exceptions import InvalidLabelError
 from lightning_diffal.targets import MISSING, Label, Target, parse_label, read_target, with_target
 
-__all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices"]
+__all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "shown_labels"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -173,3 +173,20 @@ def covered_indices(loader: Any, dataset: Any) -> IntArray | int | None:
     for indices in steps:
         positions = np.asarray(indices, dtype=np.int64)[positions]
     return np.unique(positions)  # once: drawing some points more often is still covering them
+
+
+def shown_labels(loader: Any) -> dict[int, Label]:
+    """The labels that a loader's view of the training data set puts into its items, by position.
+
+    Args:
+        loader: a `DataLoader` over a `LabelledDataset`, or over subsets of one; of anything else nothing is known.
+
+    Example:
+        >>> view = LabelledDataset([("a", 0), ("b", 1)], np.array([1]), {1: 5})
+        >>> shown_labels(DataLoader(Subset(view, [0])))
+        {1: 5}
+    """
+    inner: Any = getattr(loader, "dataset", None)
+    while isinstance(inner, Subset):
+        inner = inner.dataset
+    return inner.labels if isinstance(inner, LabelledDataset) else {}

@@ -1,0 +1,89 @@
+"""Pseudo-labels in a run: chosen after the answers of a query have arrived, for the next round to train upon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal._checks import check_pseudo_labels
+from lightning_diffal._joining import draw_joined, pseudo_state
+from lightning_diffal._lightning import pl
+from lightning_diffal._random import generator_of
+from lightning_diffal.pseudo_labels import PseudoLabelled, PseudoLabels, choose_pseudo_labels
+from lightning_diffal.query import PSEUDO_LABELS, read_pool
+from lightning_diffal.samplers import DiffusionSampler
+
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
+
+__all__ = ["join_pseudo_labels", "renew_pseudo_labels"]
+
+
+def renew_pseudo_labels(
+    trainer: pl.Trainer, active: ActiveLearning, timed: Callable[[str], AbstractContextManager[None]]
+) -> None:
+    """Choose the pseudo-labels that the next round trains upon, by features of the model that has trained last.
+
+    The features are those of the query where this fit has read them; else they are read again, by the same weights.
+    Before anything has trained there are none.
+
+    Args:
+        trainer: in a fit, the module with the weights of the last round.
+        active: the run, after all answers have arrived.
+        timed: measures a part by name.
+
+    Raises:
+        ConfigurationError: multi-label targets.
+    """
+    rule, state, data = active.pseudo_labels, active.state, active.data
+    features, active.kept_features = active.kept_features, None
+    state.pseudo_labels = None
+    if rule is None:
+        return
+    check_pseudo_labels(data)
+    if not state.has_trained:
+        return
+    if not active.ranks.decide(lambda: features is not None):
+        with timed("features"):
+            wanted = frozenset({"features"})
+            own = read_pool(trainer, active, wanted)
+            features = active.ranks.gather(own["features"], len(data.pool))
+    with timed("pseudo_labels"):
+        chosen = active.ranks.decide(lambda: _choose(active, rule, features))
+    state.pseudo_labels = pseudo_state(chosen, rule.labelled_share, data.pool.ids)
+
+
+def _choose(active: ActiveLearning, rule: PseudoLabels, features: npt.NDArray[np.float32] | None) -> PseudoLabelled:
+    assert features is not None, "gathered on the first process"
+    data, sampler = active.data, active.sampler
+    # labels of points that validate stay out of training, and so do the points themselves if they were labelled
+    trained = data.train_indices
+    is_known = np.isin(data.labelled_indices, trained, assume_unique=True)
+    others = np.setdiff1d(np.arange(len(data.pool)), data.labelled_indices, assume_unique=True)
+    kept = None
+    if isinstance(sampler, DiffusionSampler):
+        kept = sampler.kept_graph(features, rule.n_neighbors, rule.metric, rule.backend)
+    return choose_pseudo_labels(
+        features,
+        trained,
+        data.labels[is_known],
+        data.num_classes,
+        rule,
+        candidates=others[~data.validates(others)],
+        graph=kept,
+    )
+
+
+def join_pseudo_labels(active: ActiveLearning) -> None:
+    """Show the data module the pseudo-labelled points that train in this round: every time the same for a round.
+
+    Args:
+        active: the run, about to train a round.
+    """
+    state, data = active.state, active.data
+    generator = generator_of(state.seed, PSEUDO_LABELS, state.round)
+    data.joined_points = draw_joined(state.pseudo_labels, data.pool.ids, generator)
