@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorData
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import VAL, Net, Snapshots, blobs, loaders, pl, pl_callbacks, quiet_trainer, same_weights
 
 POINTS = blobs(115)  # an odd number
 START = [3, 17, 40, 41, 58, 63, 77, 90, 101, 113, 5, 0, 114]  # and so is this
+RULE = PseudoLabels(margin=0.3, label_equivalents=1.0)
 
 
 def rank_of_process():
@@ -138,6 +139,42 @@ def run(folder, how):
     (folder / f"rank{rank}.json").write_text(json.dumps({**found, **summary(active, data)}))
 
 
+class Trained(Snapshots):
+    """What each round trained upon."""
+
+    def __init__(self):
+        super().__init__()
+        self.items, self.places = [], []
+
+    def on_round_end(self, trainer):
+        super().on_round_end(trainer)
+        view = trainer.datamodule.training_dataset
+        self.places.append(view.indices.tolist())
+        self.items.append(TensorDataset(*map(torch.stack, zip(*(view[i] for i in range(len(view))), strict=True))))
+
+
+def pseudo(folder, _):
+    """Three rounds with pseudo-labels, then each once more as a plain fit on what it trained upon."""
+    launch = {"strategy": "ddp", "devices": 2}
+    model, data, active = labelled_run(DiffusionSampler(), net=DriftingNet, pseudo_labels=RULE)
+    trained = Trained()
+    quiet_trainer([active, trained], default_root_dir=folder / "root", **launch).fit(model, datamodule=data)
+    equal = []
+    for record, weights, losses, items in zip(
+        active.history, trained.weights, trained.losses, trained.items, strict=True
+    ):
+        pl.seed_everything(record.seed)
+        fresh = DriftingNet()
+        fresh.load_state_dict(active.state.initial_weights)
+        lone_last = {"drop_last": -(-len(items) // 2) % 4 == 1}  # batch norm cannot train on one point
+        train = DataLoader(items, batch_size=4, shuffle=True, **lone_last)
+        quiet_trainer(**launch).fit(fresh, train, DataLoader(VAL, batch_size=4))
+        equal.append(same_weights(fresh.state_dict(), weights) and fresh.losses == losses)
+    digests = [digest({"labels": items.tensors[1]}) for items in trained.items]
+    found = {"equal": equal, "places": trained.places, "labels": digests, **summary(active, data)}
+    (folder / f"rank{rank_of_process()}.json").write_text(json.dumps(found))
+
+
 # ------------------------------------------------------------------------------------------------------ a killed one
 
 
@@ -229,6 +266,19 @@ class NormlessNet(Net):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(8, 6), nn.ReLU())
+
+
+class AgreeingNet(Net):
+    """Its processes train upon the same points with the same labels, and not upon the labelled ones alone."""
+
+    def on_train_start(self):
+        data, ranks = self.trainer.datamodule, ActiveLearning.from_trainer(self.trainer).ranks
+        view = data.training_dataset
+        first, second = ranks.everyone((view.indices.tolist(), view.labels))
+        if first != second:
+            raise AssertionError("other points on the second process")
+        if (len(view) > 80) != (ActiveLearning.from_trainer(self.trainer).state.round > 0):
+            raise AssertionError(f"{len(view)} points train")
 
 
 class Interrupted(RandomSampler):
@@ -323,6 +373,8 @@ CASES = {
     # without validation, in which DDP makes buffers equal
     "buffers": lambda: labelled_run(Comparing(), data=ActiveDataModule(POINTS, initial_labels=START, batch_size=4)),
     "stop": lambda: labelled_run(),
+    "pseudo-labels": lambda: labelled_run(net=AgreeingNet, pseudo_labels=RULE),
+    "pseudo-labels and diffusion": lambda: labelled_run(DiffusionSampler(), net=AgreeingNet, pseudo_labels=RULE),
 }
 
 

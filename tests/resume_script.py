@@ -1,6 +1,6 @@
 """One run in a process of its own, which kills itself where it is told to.
 
-python resume_script.py FOLDER WHERE[:ROUND[:EPOCH]] full|resume [checkpoint|folder]
+python resume_script.py FOLDER WHERE[:ROUND[:EPOCH]] full|resume [checkpoint|folder] [pseudo]
 
 It resumes from Lightning's last checkpoint, or from an explicit `run_dir` without any checkpoint of Lightning's.
 """
@@ -15,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
 from tests.helpers import TRAIN, VAL, Net, pl, pl_callbacks, quiet_trainer
 
 START = [3, 17, 40, 41, 58, 63, 77, 90, 101, 113, 5, 119]
@@ -83,12 +83,13 @@ class Log(pl.Callback):
             "labelled": record.labelled.tolist(),
             "weights": digest(trainer.lightning_module),
             "metrics": record.metrics,
+            "trained": len(trainer.datamodule.training_dataset),
         }
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def main(folder, spec, mode, how="checkpoint"):
+def main(folder, spec, mode, how="checkpoint", pseudo=""):
     folder = Path(folder)
     run_dir = folder / "run" if how == "folder" else None
     where, round_, epoch = ([*spec.split(":"), "-1", "-1"])[:3]
@@ -111,7 +112,8 @@ def main(folder, spec, mode, how="checkpoint"):
                 die()
             return query
 
-    active = ActiveLearning(Sampler(), query_size=6, max_rounds=3, oracle=label, seed=11, run_dir=run_dir)
+    settings = {"pseudo_labels": PseudoLabels(label_equivalents=1.0) if pseudo else False, "run_dir": run_dir}
+    active = ActiveLearning(Sampler(), query_size=6, max_rounds=3, oracle=label, seed=11, **settings)
     checkpoint = pl_callbacks.ModelCheckpoint(folder / "checkpoints", save_last=True)
     if where == "checkpoint":
         save = pl.Trainer.save_checkpoint

@@ -114,6 +114,15 @@ def test_round_equals_an_independent_fit_on_two_processes(run):
     assert [r["equal"] for r in ranks(run)] == [[True, True, True]] * 2
 
 
+@pytest.mark.slow
+def test_pseudo_labels_are_the_same_on_two_processes(tmp_path):
+    script(tmp_path, "pseudo")
+    first, second = ranks(tmp_path)
+    assert first == second
+    assert first["equal"] == [True, True, True]
+    assert len(first["places"][0]) == 13 and min(map(len, first["places"][1:])) > 80
+
+
 def test_picks_are_those_of_one_process(run, tmp_path):
     model, data, active = labelled_run(FixedFeatures())
     quiet_trainer([active]).fit(model, datamodule=data)
@@ -225,7 +234,16 @@ def test_selection_may_take_longer_than_the_time_out(cases):
 
 @pytest.mark.parametrize(
     ("name", "n_labelled"),
-    [("own loader", 19), ("one label", 3), ("no label", 6), ("other labels", 19), ("buffers", 19), ("stop", 13)],
+    [
+        ("own loader", 19),
+        ("one label", 3),
+        ("no label", 6),
+        ("other labels", 19),
+        ("buffers", 19),
+        ("stop", 13),
+        ("pseudo-labels", 19),
+        ("pseudo-labels and diffusion", 19),
+    ],
 )
 def test_unusual_runs_work(name, n_labelled, cases):
     case = cases[name]

@@ -80,6 +80,36 @@ def test_killed_and_resumed(spec, how, tmp_path, uninterrupted):
     assert {index for query in bought for index in query} == {i for picks in done["picks"][:-1] for i in picks}
 
 
+@pytest.fixture(scope="module")
+def uninterrupted_with_pseudo_labels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("full")
+    finished = script(folder, "none", "full", "checkpoint", "pseudo")
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return read(folder)
+
+
+@pytest.mark.parametrize(
+    ("spec", "how"),
+    [
+        ("batch:2:2", "checkpoint"),
+        pytest.param("epoch_end:1:1", "checkpoint", marks=pytest.mark.slow),
+        pytest.param("validation:3:1", "checkpoint", marks=pytest.mark.slow),
+        pytest.param("select:1", "checkpoint", marks=pytest.mark.slow),
+        ("oracle:1", "folder"),
+        pytest.param("round_start:2", "folder", marks=pytest.mark.slow),
+        pytest.param("batch:2:1", "folder", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_resumed_with_pseudo_labels(spec, how, tmp_path, uninterrupted_with_pseudo_labels):
+    assert script(tmp_path, spec, "full", how, "pseudo").returncode == -9
+    resumed = script(tmp_path, "none", "resume", how, "pseudo")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    rounds, _ = read(tmp_path)
+    assert read(tmp_path) == uninterrupted_with_pseudo_labels
+    assert [len(rounds[number]["labelled"]) for number in range(4)] == [12, 18, 24, 30]
+    assert rounds[0]["trained"] == 12 and all(rounds[number]["trained"] > 80 for number in (1, 2, 3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["checkpoint", "folder"])
 @pytest.mark.parametrize("seed", range(3))
