@@ -406,7 +406,9 @@ def checkpoints_of(folder):
     return pl_callbacks.ModelCheckpoint(folder, filename="{round}-{step}", every_n_train_steps=3, save_top_k=-1)
 
 
-@pytest.mark.parametrize(("sampler", "reset"), [(RandomSampler, "initial"), (DiffusionSampler, "warm")])
+@pytest.mark.parametrize(
+    ("sampler", "reset"), [pytest.param(RandomSampler, "initial", marks=pytest.mark.slow), (DiffusionSampler, "warm")]
+)
 def test_every_checkpoint_leads_to_the_same_end(tmp_path, sampler, reset):
     at_steps, at_ends = checkpoints_of(tmp_path / "c"), pl_callbacks.ModelCheckpoint(tmp_path / "c", save_top_k=-1)
     look, options = Look(), {"enable_checkpointing": True}
@@ -467,6 +469,15 @@ def test_found_by_id_in_a_reordered_data_set(tmp_path):
     known = {there[p] for p in look.labelled[0]}
     beside = {name: label for name, label in joined.items() if name not in known}
     assert len(beside) > 20 and beside.items() <= pseudo.items()
+
+
+def test_a_round_goes_on_from_the_middle_with_the_points_it_had(tmp_path):
+    first, look, options = Look(), Look(), {"enable_checkpointing": True}
+    run(callbacks=[first, checkpoints_of(tmp_path)], trainer=options, max_rounds=1)
+    path = sorted(tmp_path.glob("round=1-*.ckpt"))[1]
+    settings = {"ckpt_path": path, "on_interrupted_round": "continue", "max_rounds": 1, "trainer": options}
+    run(data=make_data(initial_labels=0), callbacks=[look], **settings)
+    assert look.places == first.places[1:] and len(look.losses[0]) < len(first.losses[1])
 
 
 @pytest.mark.parametrize("again", ["same objects", "new process"])
