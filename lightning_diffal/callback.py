@@ -254,8 +254,8 @@ class ActiveLearning(pl.Callback):
         return self._data
 
     @property
-    def wanted(self) -> frozenset[str]:
-        """What one pass over the data set has to read after each round."""
+    def reads(self) -> frozenset[str]:
+        """What is read of the model after each round, in one pass over the data set."""
         return frozenset(self.sampler.requires) | ({"features"} if self.pseudo_labels is not None else frozenset())
 
     @property
@@ -396,7 +396,7 @@ class ActiveLearning(pl.Callback):
             self.fingerprint = fingerprint(data)
         if self.pseudo_labels is not None:
             check_pseudo_labels(data)
-        outputs = self.extractor.prepare(trainer, data, self.wanted)
+        outputs = self.extractor.prepare(trainer, data, self.reads)
         if data.num_classes is None:
             data.num_classes = outputs
         elif outputs is not None and outputs < data.num_classes:

@@ -97,10 +97,10 @@ def ask(
     required = active.sampler.requires
     n_points = len(data.pool)
     with timed("features"):
-        own = read_pool(trainer, active, active.wanted)
+        own = read_pool(trainer, active, active.reads)
         shared = _shares_selection(active, n_points, own)
         # sorted: every process has to gather in the same order
-        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(active.wanted)}
+        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(active.reads)}
     if active.pseudo_labels is not None and ranks.is_first:
         active.kept_features = rows["features"]
     labels = data.labels

@@ -223,7 +223,7 @@ class Rounds:
             self.trainer,
             self.data,
             np.arange(min(self.data.batch_size, len(self.data.pool))),
-            self.active.wanted,
+            self.active.reads,
             seed=self.state.seed,
             mc_passes=self.active.sampler.mc_passes,
         )

@@ -89,12 +89,8 @@ class RunState:
                 f"The active learning state in this checkpoint has format {saved.get('format')!r}, and this version of "
                 f"lightning-diffal reads format {FORMAT}: install the version that wrote it."
             )
-        names = [name for name in cls.__dataclass_fields__ if name not in ("history", "pseudo_labels")]
-        return cls(
-            history=History.from_state(saved["history"]),
-            pseudo_labels=saved.get("pseudo_labels"),  # runs of version 0.1 had none
-            **{name: saved[name] for name in names},
-        )
+        values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history" and name in saved}
+        return cls(history=History.from_state(saved["history"]), **values)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
