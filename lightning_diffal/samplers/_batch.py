@@ -13,12 +13,16 @@ from lightning_diffal._point_graph import PointGraph
 from lightning_diffal._sharding import ShardedRows
 from lightning_diffal.samplers.base import QueryData
 
-__all__ = ["Batch", "pick_batch", "point_scores"]
+__all__ = ["EXPLORED", "Batch", "guidance", "pick_batch", "weakness"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+EXPLORED = 3.0
+"""Label equivalents from which on a point counts as explored."""
+
+_OUTLIERS = 0.1  # share of the points, the least central ones
 _ROWS = 1024  # rows of the graph read at a time
 
 
@@ -59,7 +63,7 @@ def pick_batch(
         keys: `(N,)` break ties.
         n_steps: of the diffusion of asked points.
         n_passes: never more than `size` are made.
-        centrality: weight of the centrality in the score.
+        centrality: weight of the centrality in the score of an unexplored pool.
     """
     known, waiting = space.inverse[data.labelled], space.inverse[data.pending]
     candidates = data.candidates[np.argsort(keys[data.candidates], kind="stable")]
@@ -67,16 +71,17 @@ def pick_batch(
     fresh, copies = candidates[tier == 0], candidates[tier > 0]  # fresh: one point a node, in the order of the keys
     asked, picked = np.unique(waiting), np.empty(0, np.int64)
     scores, equivalents = np.empty(0, np.float32), np.empty(0, np.float32)
-    pool_mean = 0.0
+    pool_mean, bonus = 0.0, space.centrality
     passes = min(n_passes, size)
     for number in range(passes + 1):
         if len(picked) == size:
             break
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
-        score = point_scores(space, summary, mass, centrality)
         equivalent = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
         if number == 0:
             pool_mean = float(equivalent[space.inverse[candidates]].mean(dtype=np.float64))
+            bonus = np.float32(centrality) * guidance(space.centrality, pool_mean)
+        score = weakness(summary, mass) + bonus
         if number < passes:
             want = size * (number + 1) // passes - size * number // passes
             nodes = space.inverse[fresh]
@@ -93,17 +98,44 @@ def pick_batch(
     return Batch(picked, scores, equivalents, pool_mean)
 
 
-def point_scores(space: PointGraph, summary: diffusion.LabelSummary, mass: FloatArray, centrality: float) -> FloatArray:
-    """How much each node is wanted: weakness, labels and asked points counted, and some centrality.
+def weakness(summary: diffusion.LabelSummary, mass: FloatArray) -> FloatArray:
+    """How little is known of each node, labels and asked points counted.
 
     Args:
-        space: the graph.
         summary: the diffused labels.
         mass: `(U,)` of asked points.
-        centrality: its weight.
+
+    Example:
+        >>> summary = diffusion.LabelSummary(np.float32([0.5, 0]), np.float32([0.5, 0]), np.array([1, -1]))
+        >>> weakness(summary, np.float32([0.25, 0.25]))
+        array([0.25, 0.75], dtype=float32)
     """
-    weakness: FloatArray = 1 - np.minimum(1, summary.margin + mass)
-    return weakness + np.float32(centrality) * space.centrality
+    weak: FloatArray = 1 - np.minimum(1, summary.margin + mass)
+    return weak
+
+
+def guidance(centrality: FloatArray, mean_label_equivalents: float) -> FloatArray:
+    """How much the centrality of each node counts in a pool that is explored this far.
+
+    All of it where little is known: central points teach most about the rest. Where the pool is reached by several
+    labels already, the weakest points lie at borders, and the more central ones teach no more than others; only
+    outliers, the least central tenth, are still held back.
+
+    Args:
+        centrality: `(U,)` from 0 to 1.
+        mean_label_equivalents: of the pool, asked points included.
+
+    Returns:
+        `(U,)` from 0 to 1.
+
+    Example:
+        >>> ranks = np.array([0.0, 0.05, 0.5, 1.0], np.float32)
+        >>> [guidance(ranks, equivalents).round(2).tolist() for equivalents in (3.0, 30.0)]
+        [[0.0, 0.05, 0.5, 1.0], [0.0, 0.46, 0.95, 1.0]]
+    """
+    share = np.float32(EXPLORED / max(mean_label_equivalents, EXPLORED))
+    guided: FloatArray = share * centrality + (1 - share) * np.minimum(1, centrality / np.float32(_OUTLIERS))
+    return guided
 
 
 def _tiers(nodes: IntArray, held: IntArray, n_nodes: int) -> IntArray:

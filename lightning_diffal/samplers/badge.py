@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import numpy.typing as npt
 
@@ -102,8 +100,8 @@ class BADGESampler(QuerySampler):
         0
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"features", "probabilities"})
-    stochastic: ClassVar[bool] = True
+    requires: frozenset[str] = frozenset({"features", "probabilities"})
+    stochastic: bool = True
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Draw `min(query_size, M)` of the candidates.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import numpy.typing as npt
 
@@ -61,7 +59,7 @@ class BALDSampler(ScoreSampler):
         array([0])
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"mc_probabilities"})
+    requires: frozenset[str] = frozenset({"mc_probabilities"})
 
     def __init__(self, n_passes: int = 20) -> None:
         expected = "an integer of at least 2"
@@ -69,11 +67,7 @@ class BALDSampler(ScoreSampler):
         if n_passes < 2:
             raise ConfigurationError(f"Expected argument `n_passes` to be {expected}, but got {n_passes!r}.")
         self.n_passes = n_passes
-
-    @property
-    def mc_passes(self) -> int:  # type: ignore[override]
-        """As many passes as `n_passes` says."""
-        return self.n_passes
+        self.mc_passes = n_passes
 
     def scores(self, data: QueryData) -> FloatArray:
         """The mutual information of every point's label and the weights.

@@ -9,7 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,8 +80,8 @@ class QuerySampler(ABC):
         [1, 2]
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset()
-    stochastic: ClassVar[bool] = False
+    requires: frozenset[str] = frozenset()
+    stochastic: bool = False
     mc_passes: int = 20
 
     def __repr__(self) -> str:

@@ -44,7 +44,7 @@ class CandidateSampler(QuerySampler):
         >>> data = QueryData(features=features, probabilities=probabilities, labelled=[0], labels=[0])
         >>> sampler = CandidateSampler(DiffusionSampler(n_neighbors=2), MarginSampler(), n_candidates=2)
         >>> sorted(sampler.requires), sampler.select(data, 1, np.random.default_rng(0)).indices
-        (['features', 'probabilities'], array([4]))
+        (['features', 'probabilities'], array([1]))
     """
 
     def __init__(
@@ -62,22 +62,11 @@ class CandidateSampler(QuerySampler):
         if n_candidates is not None:
             check_count("n_candidates", n_candidates, "an integer of at least 1 or None")
         self.n_candidates = n_candidates
-
-    @property
-    def requires(self) -> frozenset[str]:  # type: ignore[override]  # a class variable where it is always the same
-        """What either of the two reads."""
-        return frozenset(self.prefilter.requires) | frozenset(self.base.requires)
-
-    @property
-    def stochastic(self) -> bool:  # type: ignore[override]
-        """Whether either of the two draws."""
-        return self.prefilter.stochastic or self.base.stochastic
-
-    @property
-    def mc_passes(self) -> int:  # type: ignore[override]
-        """As many as the one that reads them wants."""
-        readers = [part for part in (self.prefilter, self.base) if "mc_probabilities" in part.requires]
-        return max((part.mc_passes for part in readers), default=QuerySampler.mc_passes)
+        parts = (self.prefilter, self.base)
+        self.requires = frozenset().union(*(part.requires for part in parts))
+        self.stochastic = any(part.stochastic for part in parts)
+        readers = [part.mc_passes for part in parts if "mc_probabilities" in part.requires]
+        self.mc_passes = max(readers, default=QuerySampler.mc_passes)
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.

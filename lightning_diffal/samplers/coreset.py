@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import numpy.typing as npt
 
@@ -77,7 +75,7 @@ class CoreSetSampler(QuerySampler):
         ([3, 2], [10.0, 4.0])
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"features"})
+    requires: frozenset[str] = frozenset({"features"})
 
     def __init__(self, *, metric: str = "euclidean") -> None:
         check_choice("metric", metric, METRICS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from lightning_diffal._point_graph import PointGraph, build_point_graph, neighbo
 from lightning_diffal._sharding import current_shards
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_rows
-from lightning_diffal.samplers._batch import pick_batch, point_scores
+from lightning_diffal.samplers._batch import EXPLORED, guidance, pick_batch, weakness
 from lightning_diffal.samplers._points import check_choice, check_count, check_features
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 
@@ -22,7 +22,6 @@ __all__ = ["DiffusionSampler"]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-_EXPLORED = 3.0  # label equivalents from which on a point counts as explored
 _SHARED_FROM = 20_000  # points from which on several processes share the work; below, it takes a second or two
 
 
@@ -32,21 +31,27 @@ class DiffusionSampler(ScoreSampler):
     Labels diffuse over the nearest-neighbour graph of the features; points that no label reaches and points where two
     labels meet are both weak, so the sampler explores first and refines borders later, without a switch. The score is
 
-    .. math:: (1 - \min(1, m_i + q_i)) + \lambda \, \operatorname{rank}(d_i) / N
+    .. math:: (1 - \min(1, m_i p_i + q_i)) + \lambda \, (s c_i + (1 - s) \min(1, 10 c_i)), \quad
+        c_i = \operatorname{rank}(d_i) / N, \quad s = \min(1, 3 / \bar e)
 
-    with the margin :math:`m_i` of the diffused label, the mass :math:`q_i` of points asked already and the rank of the
-    weighted degree. The batch is picked in passes: within one, no two picks are neighbours; after each, the new picks
-    absorb. Kushnir and Venturi, "Diffusion-based deep active learning", 2020, with absorption and centrality added.
-    Without any label the same rule covers the graph, most central points first.
+    with the margin :math:`m_i` of the diffused label, the network's own margin :math:`p_i` (its largest less its second
+    largest probability; 1 where none are given), the mass :math:`q_i` of points asked already, the rank of the
+    weighted degree and the mean reach :math:`\bar e` of the pool in label equivalents. What both the graph and the
+    network are sure of is left alone. Centrality guides the exploration; as the pool is explored, :math:`s` falls, and
+    it only holds back the least central tenth, outliers. The batch is picked in passes: within one, no two picks are
+    neighbours; after each, the new picks absorb. Kushnir and Venturi, "Diffusion-based deep active learning", 2020,
+    with absorption, centrality and the network's margin added. Without any label the same rule covers the graph, most
+    central points first.
 
     Points with exactly equal features are one node of the graph. Further copies of a labelled, pending or picked point
     are asked only when nothing else is left.
 
-    `Query.details` holds for every pick: `margin`, `reach` (probability that a walk meets a label),
-    `label_equivalents` (reach, asked points included, in labels), `phase` (`"exploration"` below 3 label equivalents
-    and a reach of one half, else `"refinement"`), `predicted` (class, -1 where no label arrives; `(b, C)` for
-    multi-label targets) and `nearest_labelled` (index of the nearest labelled point in feature space, -1 if none).
-    `Query.summary` holds `exploration_share` of the query and `mean_label_equivalents` of the candidates before it.
+    `Query.details` holds for every pick: `margin` of the diffused label, `network_margin` where it counts, `reach`
+    (probability that a walk meets a label), `label_equivalents` (reach, asked points included, in labels), `phase`
+    (`"exploration"` below 3 label equivalents and a reach of one half, else `"refinement"`), `predicted` (class, -1
+    where no label arrives; `(b, C)` for multi-label targets) and `nearest_labelled` (index of the nearest labelled
+    point in feature space, -1 if none). `Query.summary` holds `exploration_share` of the query and
+    `mean_label_equivalents` of the candidates before it.
 
     The graph of the last features is kept and used again where they did not change (a frozen backbone).
 
@@ -57,6 +62,8 @@ class DiffusionSampler(ScoreSampler):
         backend: how neighbours are found, see `lightning_diffal.neighbors.nearest_neighbors`.
         centrality: :math:`\lambda`, at least 0.
         n_passes: passes in which a batch is picked; never more than it has points.
+        network_margin: whether the network's margin counts, where probabilities are given (in a run they are read in
+            the same pass as the features). Multi-label targets have none.
         multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
         distributed: `"auto"`: in a run over several processes each searches the neighbours of its share of the points
             and holds their rows of the graph, from 20,000 points on and where the search is exact; the picks are those
@@ -73,7 +80,7 @@ class DiffusionSampler(ScoreSampler):
         ([4], ['exploration'], [-1])
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"features"})
+    requires: frozenset[str] = frozenset({"features", "probabilities"})
 
     def __init__(
         self,
@@ -83,7 +90,8 @@ class DiffusionSampler(ScoreSampler):
         metric: str = "euclidean",
         backend: str | NeighborBackend = "auto",
         centrality: float = 0.1,
-        n_passes: int = 8,
+        n_passes: int = 32,
+        network_margin: bool = True,
         multilabel: Literal["mean", "max"] = "mean",
         distributed: Literal["auto", False] = "auto",
     ) -> None:
@@ -97,6 +105,8 @@ class DiffusionSampler(ScoreSampler):
                 f"Expected argument `backend` to be 'auto', 'exact', 'pynndescent', or a callable, but got {backend!r}."
             )
         check_choice("multilabel", multilabel, ("mean", "max"))
+        if not isinstance(network_margin, bool):
+            raise ConfigurationError(f"Expected argument `network_margin` to be a bool, but got {network_margin!r}.")
         if distributed is not False and distributed != "auto":
             raise ConfigurationError(f"Expected argument `distributed` to be 'auto' or False, but got {distributed!r}.")
         if isinstance(centrality, bool) or not isinstance(centrality, (int, float)) or not 0 <= centrality < np.inf:
@@ -109,6 +119,9 @@ class DiffusionSampler(ScoreSampler):
         self.backend = backend
         self.centrality = centrality
         self.n_passes = n_passes
+        self.network_margin = network_margin
+        if not network_margin:
+            self.requires = frozenset({"features"})
         self.multilabel: Literal["mean", "max"] = multilabel
         self.distributed: Literal["auto", False] = distributed
         self._kept: tuple[tuple[Any, ...], PointGraph] | None = None
@@ -138,9 +151,10 @@ class DiffusionSampler(ScoreSampler):
         space = self._graph(features)
         n_steps = self._steps(space)
         summary = self._summary(space, data, n_steps)
+        network = self._network_margin(space, data)
         batch = pick_batch(
             space,
-            summary,
+            _judged(summary, network),
             data,
             min(query_size, len(data.candidates)),
             keys,
@@ -151,13 +165,14 @@ class DiffusionSampler(ScoreSampler):
         nodes = space.inverse[batch.indices]
         reach = summary.reach[nodes]
         # on graphs of a few dozen nodes no reach amounts to three labels
-        exploration = (batch.label_equivalents < _EXPLORED) & (reach < 0.5)
+        exploration = (batch.label_equivalents < EXPLORED) & (reach < 0.5)
         by_key = data.labelled[np.argsort(keys[data.labelled], kind="stable")]
         return Query(
             batch.indices,
             batch.scores,
             details={
                 "margin": summary.margin[nodes],
+                **({} if network is None else {"network_margin": network[nodes]}),
                 "reach": reach,
                 "label_equivalents": batch.label_equivalents,
                 "phase": np.where(exploration, "exploration", "refinement"),
@@ -186,7 +201,12 @@ class DiffusionSampler(ScoreSampler):
         n_steps = self._steps(space)
         known, asked = space.inverse[data.labelled], np.unique(space.inverse[data.pending])
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
-        return point_scores(space, self._summary(space, data, n_steps), mass, self.centrality)[space.inverse]
+        summary = _judged(self._summary(space, data, n_steps), self._network_margin(space, data))
+        equivalents = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
+        in_pool = equivalents[space.inverse[data.candidates]]
+        explored = float(in_pool.mean(dtype=np.float64)) if len(in_pool) else 0.0
+        bonus = np.float32(self.centrality) * guidance(space.centrality, explored)
+        return (weakness(summary, mass) + bonus)[space.inverse]
 
     def _shares_selection(self, n_points: int, n_dimensions: int) -> bool:
         if self.distributed is False or n_points < _SHARED_FROM or type(self).select is not DiffusionSampler.select:
@@ -239,6 +259,17 @@ class DiffusionSampler(ScoreSampler):
     def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> tuple[IntArray, FloatArray]:
         return neighbor_lists(nodes, self.n_neighbors, metric=self.metric, backend=self.backend, rows=rows)
 
+    def _network_margin(self, space: PointGraph, data: QueryData) -> FloatArray | None:
+        """How sure the network is of each node, where that counts; of copies, the least."""
+        if not self.network_margin or data.probabilities is None or data.is_multilabel:
+            return None
+        if data.probabilities.shape[1] < 2:
+            return None
+        largest = np.partition(data.probabilities, -2, axis=1)[:, -2:].astype(np.float32)
+        margins = np.ones(space.n_nodes, np.float32)
+        np.minimum.at(margins, space.inverse, largest[:, 1] - largest[:, 0])
+        return margins
+
     def _summary(self, space: PointGraph, data: QueryData, n_steps: int) -> diffusion.LabelSummary:
         known = space.inverse[data.labelled]
         if data.is_multilabel:
@@ -246,3 +277,8 @@ class DiffusionSampler(ScoreSampler):
                 space.transition, known, data.labels, n_steps, reduction=self.multilabel
             )
         return diffusion.label_summary(space.transition, known, data.labels, data.num_classes, n_steps)
+
+
+def _judged(summary: diffusion.LabelSummary, network: FloatArray | None) -> diffusion.LabelSummary:
+    """What graph and network are sure of together."""
+    return summary if network is None else summary._replace(margin=summary.margin * network)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import numpy.typing as npt
 
@@ -126,7 +124,7 @@ class ProbCoverSampler(QuerySampler):
         (True, [0.4000000059604645], 1.0)
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"features"})
+    requires: frozenset[str] = frozenset({"features"})
 
     def __init__(
         self,

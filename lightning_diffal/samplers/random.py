@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler, best_candidates
@@ -20,7 +18,7 @@ class RandomSampler(QuerySampler):
         [0, 2, 3]
     """
 
-    stochastic: ClassVar[bool] = True
+    stochastic: bool = True
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Draw `min(query_size, M)` of the candidates.

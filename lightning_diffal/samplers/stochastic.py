@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,7 @@ class StochasticSampler(QuerySampler):
         [0, 2]
     """
 
-    stochastic: ClassVar[bool] = True
+    stochastic: bool = True
 
     def __init__(
         self,
@@ -105,16 +105,8 @@ class StochasticSampler(QuerySampler):
             )
         self.mode = mode
         self.temperature = temperature
-
-    @property
-    def requires(self) -> frozenset[str]:  # type: ignore[override]  # a class variable where it is always the same
-        """What `base` reads."""
-        return frozenset(self.base.requires)
-
-    @property
-    def mc_passes(self) -> int:  # type: ignore[override]
-        """As many as `base` wants."""
-        return self.base.mc_passes
+        self.requires = frozenset(self.base.requires)
+        self.mc_passes = self.base.mc_passes
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Draw `min(query_size, M)` of the candidates.

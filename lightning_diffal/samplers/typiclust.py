@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +72,7 @@ class TypiClustSampler(QuerySampler):
         array([8])
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"features"})
+    requires: frozenset[str] = frozenset({"features"})
 
     def __init__(self, n_neighbors: int = 20, *, max_clusters: int = 500, metric: str = "euclidean") -> None:
         check_count("n_neighbors", n_neighbors)

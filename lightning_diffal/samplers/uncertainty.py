@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +96,7 @@ class _UncertaintySampler(ScoreSampler):
     a problem of two classes.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"probabilities"})
+    requires: frozenset[str] = frozenset({"probabilities"})
 
     @staticmethod
     @abstractmethod

@@ -160,11 +160,16 @@ class TestBatches:
         weights = graph.self_tuning_weights(indices, distances)
         walk, central = graph.transition_matrix(weights), graph.centrality(weights)
         steps, passes, picked = diffusion.default_n_steps(600), min(n_passes, size), []
+        reach = diffusion.diffuse_labels(walk, labelled, truth[labelled], 3, steps).sum(axis=1)
+        equivalents = np.delete(reach, labelled).mean() * 600 / (steps + 1)
+        assert equivalents > 3  # the pool is partly explored, so the centrality has begun to fade
+        share = 3 / equivalents
+        bonus = 0.1 * (share * central + (1 - share) * np.minimum(1, 10 * central))
         for number in range(passes):
             classes = np.concatenate([truth[labelled], np.full(len(picked), 3)])
             masses = diffusion.diffuse_labels(walk, np.concatenate([labelled, picked]).astype(int), classes, 4, steps)
             margin = diffusion.label_margin(masses[:, :3])
-            score = 1 - np.minimum(1, margin + masses[:, 3]) + 0.1 * central
+            score = 1 - np.minimum(1, margin + masses[:, 3]) + bonus
             score[labelled] = score[np.array(picked, int)] = -9
             blocked, want = set(), size * (number + 1) // passes - size * number // passes
             for i in np.argsort(-score):
@@ -173,6 +178,24 @@ class TestBatches:
                     blocked.update(weights[i].indices)
                     want -= 1
         assert len(np.intersect1d(query.indices, picked)) >= 0.9 * size
+
+    def test_what_graph_and_network_are_sure_of_is_left_alone(self):
+        features, truth = clouds(n=300)
+        labelled = np.flatnonzero(np.arange(300) % 30 == 7)
+        probabilities = np.full((300, 3), [0.98, 0.01, 0.01], np.float32)
+        doubted = np.array([5, 60, 111, 202])
+        probabilities[doubted] = [0.4, 0.35, 0.25]
+        data = QueryData(features=features, probabilities=probabilities, labelled=labelled, labels=truth[labelled])
+        query = DiffusionSampler(centrality=0).select(data, 290, np.random.default_rng(0))
+        place = {index: position for position, index in enumerate(query.indices.tolist())}
+        blind = DiffusionSampler(centrality=0, network_margin=False).select(data, 290, np.random.default_rng(0))
+        before = {index: position for position, index in enumerate(blind.indices.tolist())}
+        assert sum(place[i] for i in doubted.tolist()) < sum(before[i] for i in doubted.tolist())
+        np.testing.assert_allclose(query.details["network_margin"][[place[5]]], 0.05, atol=1e-6)
+        without = QueryData(features=features, labelled=labelled, labels=truth[labelled])
+        unseen = DiffusionSampler(centrality=0).select(without, 290, np.random.default_rng(0))
+        np.testing.assert_array_equal(unseen.indices, blind.indices)  # probabilities are welcome and not needed
+        assert "network_margin" not in unseen.details
 
     def test_class_masses_are_those_before_the_batch(self):
         """Diffusing on from the last state would lengthen the walk with every pass."""
@@ -644,6 +667,7 @@ class TestArguments:
             ({"centrality": np.inf}, "`centrality` to be a finite number of at least 0, but got inf"),
             ({"centrality": "high"}, "`centrality` to be a finite number of at least 0, but got 'high'"),
             ({"distributed": True}, "`distributed` to be 'auto' or False, but got True"),
+            ({"network_margin": 1}, "`network_margin` to be a bool, but got 1"),
             ({"multilabel": "sum"}, r"`multilabel` to be one of \('mean', 'max'\), but got 'sum'"),
         ],
     )
@@ -675,5 +699,5 @@ class TestArguments:
     def test_repr_is_the_call(self):
         assert repr(DiffusionSampler(7, metric="cosine")) == (
             "DiffusionSampler(n_neighbors=7, n_steps='auto', metric='cosine', backend='auto', centrality=0.1, "
-            "n_passes=8, multilabel='mean', distributed='auto')"
+            "n_passes=32, network_margin=True, multilabel='mean', distributed='auto')"
         )
