@@ -24,8 +24,8 @@ class Scripted(Oracle):
         self.looks, self.timeout, self.told_corrections = list(looks), timeout, list(corrections)
         self.questions, self.calls, self.prepared = [], [], []
 
-    def prepare(self, data, folder):
-        self.prepared.append(folder)
+    def prepare(self, data, folder, run_id):
+        self.prepared.append((folder, run_id))
 
     def ask(self, question, data):
         self.questions.append(question)
@@ -75,10 +75,11 @@ def run(oracle, data=None, query_size=4, max_rounds=2, run_dir=False, model=None
 def test_hooks_come_in_order_and_say_what_is_asked(tmp_path):
     oracle = Scripted()
     active, _ = run(oracle, run_dir=tmp_path)
-    assert oracle.prepared == [tmp_path] and oracle.calls == ["ask", "corrections", "answer"] * 2
+    assert oracle.prepared == [(tmp_path, oracle.questions[0].run_id)] and len(oracle.questions[0].run_id) > 8
+    assert oracle.calls == ["ask", "corrections", "answer"] * 2
     for round_, question in enumerate(oracle.questions):
         query = active.history[round_].query
-        assert question.round == round_ and question.query is query and len(question.run_id) > 8
+        assert question.round == round_ and question.query is query
         assert question.indices.tolist() == query.indices.tolist()
 
 
