@@ -152,14 +152,17 @@ class TestWaiting:
 
     def test_an_answer_that_is_refused_is_told_and_may_be_mended(self):
         wrong = lambda indices: {**truth(indices[1:]), indices[0]: 7}  # noqa: E731
-        with pytest.warns(UserWarning, match=r"at most 2, but got 7.*Mend it") as told:
+        with pytest.warns(UserWarning, match=r"at most 2, but got 7.*looked at again") as told:
             active, data = run(Scripted(wrong, wrong, truth, timeout=None), max_rounds=1)
-        assert sum("Mend it" in str(w.message) for w in told) == 1
+        assert sum("looked at again" in str(w.message) for w in told) == 1
         assert len(active.history) == 2 and data.labels.tolist() == [TRUTH[i] for i in data.labelled_indices]
 
     def test_a_refused_answer_is_an_error_in_the_end(self):
         wrong = lambda indices: {indices[0]: 7}  # noqa: E731
-        with pytest.raises(InvalidLabelError, match="at most 2, but got 7"), pytest.warns(UserWarning, match="Mend it"):
+        with (
+            pytest.raises(InvalidLabelError, match="at most 2, but got 7"),
+            pytest.warns(UserWarning, match="looked at again"),
+        ):
             run(Scripted(*[wrong] * 10_000, timeout=0.05))
 
     def test_other_errors_are_not_waited_for(self):
