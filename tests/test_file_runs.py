@@ -116,7 +116,7 @@ def test_waits_in_place_while_somebody_fills_in(tmp_path):
                     time.sleep(0.03)
 
     worker = threading.Thread(target=work, daemon=True)
-    with pytest.warns(UserWarning, match="looked at again") as told:
+    with pytest.warns(UserWarning, match="looked at again") as told:  # noqa: PT031  # the worker reads it
         worker.start()
         active, data = labelled_run(FileOracle(timeout=60, poll_seconds=0.01), tmp_path)
     worker.join()
