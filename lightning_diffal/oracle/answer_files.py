@@ -94,7 +94,7 @@ class Table:
     delimiter: str = ""
 
 
-def read_table(path: Path, problems: Problems, encoding: str = "utf-8") -> Table:
+def read_table(path: Path, problems: Problems, encoding: str = "utf-8", *, needs_label: bool = True) -> Table:
     r"""Read a file; what cannot be read in it is added to `problems`.
 
     A CSV may begin with a byte order mark, separate cells by commas, semicolons or tabs, end lines in any way, hold
@@ -104,6 +104,7 @@ def read_table(path: Path, problems: Problems, encoding: str = "utf-8") -> Table
         path: `.jsonl` is JSON lines, anything else CSV.
         problems: where to say what is wrong.
         encoding: of the file.
+        needs_label: whether a table without a column `label` is of no use.
 
     Example:
         >>> import tempfile
@@ -128,7 +129,7 @@ def read_table(path: Path, problems: Problems, encoding: str = "utf-8") -> Table
         return Table(path)
     if path.suffix == ".jsonl":
         return Table(path, rows=list(_json_rows(path, text, problems)))
-    return _csv_table(path, text, problems)
+    return _csv_table(path, text, problems, needs_label)
 
 
 def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
@@ -150,7 +151,7 @@ def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
         yield row
 
 
-def _csv_table(path: Path, text: str, problems: Problems) -> Table:
+def _csv_table(path: Path, text: str, problems: Problems, needs_label: bool) -> Table:
     lines = list(io.StringIO(text, newline=""))
     skipped, delimiters = 0, _DELIMITERS
     if lines and (said := re.fullmatch(r"\"?sep=(.)\"?", lines[0].strip("\r\n"))):  # Excel's own way to say it
@@ -163,7 +164,7 @@ def _csv_table(path: Path, text: str, problems: Problems) -> Table:
             best = Table(path, names, [], delimiter)
     keys = [name.lower() for name in best.columns]
     found = ", ".join(f"`{name}`" for name in best.columns if name) or "nothing"
-    if "label" not in keys:
+    if needs_label and "label" not in keys:
         problems.add(path, skipped + 1, f"no column `label` in the first line, which names {found}")
     elif "id" not in keys and "index" not in keys:
         problems.add(path, skipped + 1, f"no column `id` or `index` in the first line, which names {found}")

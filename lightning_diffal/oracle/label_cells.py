@@ -14,7 +14,7 @@ from lightning_diffal.exceptions import InvalidLabelError
 from lightning_diffal.oracle.base import PENDING, SKIP
 from lightning_diffal.targets import Label
 
-__all__ = ["CANNOT_TELL", "LabelReader", "holds_several"]
+__all__ = ["CANNOT_TELL", "LabelReader", "holds_several", "parts_of"]
 
 CANNOT_TELL = ("?", "skip")
 """What people write where nobody can tell the label."""
@@ -129,6 +129,23 @@ def holds_several(cell: Any) -> bool:
         (True, True, False, True)
     """
     return isinstance(cell, list) or (isinstance(cell, str) and ("|" in cell or cell.lstrip().startswith("[")))
+
+
+def parts_of(cell: Any) -> list[Any]:
+    """The classes that a cell names, read as far as that goes without knowing what classes there are.
+
+    Example:
+        >>> parts_of("cat|dog"), parts_of("cat"), parts_of("[1, 2]"), parts_of(None)
+        (['cat', 'dog'], ['cat'], [1, 2], [])
+    """
+    if cell is None or isinstance(cell, list):
+        return cell or []
+    if not holds_several(cell):
+        return [cell]
+    try:
+        return _several(cell.strip())
+    except InvalidLabelError:  # told when the cell is read
+        return []
 
 
 def _several(cell: str) -> list[Any]:
