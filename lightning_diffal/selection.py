@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal._files import replacing
+from lightning_diffal._projection import projected_search
 from lightning_diffal._random import generator_of
 from lightning_diffal._selection_files import check_out, load_features, read_ids, read_labels, read_pending
 from lightning_diffal.exceptions import ConfigurationError
@@ -23,6 +26,7 @@ __all__ = ["Selection", "select_from_files"]
 
 PathLike = str | os.PathLike[str]
 
+_LARGE = 20_000  # points up to which the exact search takes a second or two
 _SELECTION = 2  # the place in which a run draws for its selection, see `lightning_diffal.query`
 
 
@@ -96,7 +100,8 @@ def select_from_files(
         pending: further points asked already: one id a line, or a CSV with a column `id` or `index`.
         key: of the array in an `.npz` that holds several.
         class_names: of all classes. Default: those that stand in `labels`, or numbers where all are numbers.
-        sampler: one that needs features only. Default: `DiffusionSampler()`.
+        sampler: one that needs features only. Default: `DiffusionSampler()`. For more than 20,000 points its
+            `backend="auto"` means neighbours shortlisted along 64 principal axes, which takes seconds.
         seed: breaks ties.
 
     Returns:
@@ -125,6 +130,9 @@ def select_from_files(
             "embeddings: take one that needs features, or use `ActiveLearning`."
         )
     matrix = load_features(features, key)
+    if isinstance(sampler, DiffusionSampler) and sampler.backend == "auto" and len(matrix) > _LARGE:
+        sampler = copy.copy(sampler)  # pynndescent compiles longer than all of this takes
+        sampler.backend = partial(projected_search, metric=sampler.metric)
     names = None if ids is None else read_ids(Path(ids), len(matrix))
     points = PointReader(len(matrix), names)
     known = read_labels([Path(path) for path in labels], points, class_names)
