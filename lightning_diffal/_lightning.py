@@ -71,6 +71,7 @@ __all__ = [
     "pristine_callbacks",
     "rank_zero_info",
     "rank_zero_warn",
+    "received_sigterm",
     "reset_model_checkpoints",
     "reset_results",
     "restart_callbacks",
@@ -128,6 +129,11 @@ def finds_settings(trainer: pl.Trainer) -> bool:
 def is_rehearsal(trainer: Any) -> bool:
     """Whether the Trainer only tries things out: `fast_dev_run` or `overfit_batches`."""
     return bool(trainer.fast_dev_run or trainer.overfit_batches)
+
+
+def received_sigterm(trainer: Any) -> bool:
+    """Whether the process was told to end; Lightning takes note of the signal, and its loops look for it."""
+    return bool(trainer.received_sigterm)
 
 
 # ------------------------------------------------------------------------------------------- several processes

@@ -1,6 +1,7 @@
 """Errors of the package; each also inherits the builtin that a caller would expect to catch."""
 
 __all__ = [
+    "AnswerFileError",
     "ConfigurationError",
     "DiffalError",
     "FeatureError",
@@ -30,6 +31,10 @@ class InvalidIndexError(DiffalError, IndexError, ValueError):
 
 class InvalidLabelError(DiffalError, ValueError, TypeError):
     """A label of the wrong type, the wrong shape or out of range. Nothing was applied."""
+
+
+class AnswerFileError(DiffalError, ValueError):
+    """A file of answers that cannot be read; it says file, line and reason. Nothing was applied."""
 
 
 class FeatureError(DiffalError, RuntimeError, ValueError):

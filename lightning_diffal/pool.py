@@ -140,7 +140,7 @@ class LabelledPool:
         """
         chosen = self._checked(indices, {_POOL, _PENDING, _SKIPPED}, "label")
         if labels is not None:
-            values = self._fitting(chosen, labels)
+            values = self.fitting(chosen, labels)
             self._observe("answer", chosen, values, round_)
             self._label.update(values)
         self._state[chosen] = _LABELLED
@@ -154,7 +154,7 @@ class LabelledPool:
             InvalidLabelError: not one label per index, or of another kind than the known ones.
         """
         chosen = self._checked(indices, {_LABELLED}, "store the labels of")
-        self._label.update(self._fitting(chosen, labels))
+        self._label.update(self.fitting(chosen, labels))
 
     def skip(self, indices: Iterable[int]) -> None:
         """Take points out of the game: nobody can tell their label. They are not asked again.
@@ -174,7 +174,7 @@ class LabelledPool:
             InvalidLabelError: not one label per index, or of another kind than the known ones.
         """
         chosen = self._checked(indices, {_LABELLED}, "correct")
-        values = self._fitting(chosen, labels)
+        values = self.fitting(chosen, labels)
         self._observe("correction", chosen, values)
         self._label.update(values)
 
@@ -276,19 +276,24 @@ class LabelledPool:
             )
         return chosen
 
-    def _fitting(self, indices: IntArray, labels: Iterable[Label]) -> dict[int, Label]:
-        """Labels by index; one for each, and all of one kind, so that they make up one array."""
+    def fitting(self, indices: Iterable[int], labels: Iterable[Label]) -> dict[int, Label]:
+        """Labels by index, checked: one for each, and all of one kind, so that they make up one array.
+
+        Raises:
+            InvalidLabelError: not one label per index, or of another kind than the known ones.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
         values = list(labels)
-        if len(values) != len(indices):
-            raise InvalidLabelError(f"Expected one label for each of {len(indices)} points, but got {len(values)}.")
+        if len(values) != len(chosen):
+            raise InvalidLabelError(f"Expected one label for each of {len(chosen)} points, but got {len(values)}.")
         wanted = _kind(next(iter(self._label.values()), values[0])) if values else ""
-        for index, value in zip(indices.tolist(), values, strict=True):
+        for index, value in zip(chosen.tolist(), values, strict=True):
             if _kind(value) != wanted:
                 raise InvalidLabelError(
                     f"Expected all labels to be of one kind, but point {index} has {_kind(value)} and others have "
                     f"{wanted}."
                 )
-        return dict(zip(indices.tolist(), values, strict=True))
+        return dict(zip(chosen.tolist(), values, strict=True))
 
 
 def _kind(label: Label) -> str:

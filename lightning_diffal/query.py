@@ -1,4 +1,4 @@
-"""One query: how many points, which ones, and what the oracle says of them; on one process or many."""
+"""One query: how many points and which ones; on one process or many."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import numpy.typing as npt
 from lightning_diffal._lightning import pl
 from lightning_diffal._random import generator_of
 from lightning_diffal.exceptions import InvalidIndexError
-from lightning_diffal.oracle import checked_answers
 from lightning_diffal.samplers.base import Query, QueryData
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["PSEUDO_LABELS", "ask", "checked_query", "collect_answers", "next_query_size", "read_pool"]
+__all__ = ["PSEUDO_LABELS", "ask", "checked_query", "joined", "next_query_size", "read_pool"]
 
 # Places in the run that draw random numbers, each from a generator of its own.
 _FEATURES, _SELECTION, PSEUDO_LABELS = 1, 2, 3
@@ -55,25 +54,6 @@ def _size_or_reason(active: ActiveLearning) -> int | str:
         if reason:
             return str(reason)
     return min(active.query_size, left)
-
-
-def collect_answers(active: ActiveLearning) -> None:
-    """Ask the oracle for whatever is pending, and label what it knows. All of an answer is applied, or nothing.
-
-    Args:
-        active: the run, after a query.
-    """
-    data = active.data
-    # in the order of choice, which people label in; what an earlier query left open comes first
-    rank = {index: place for place, index in enumerate(active.state.asked)}
-    pending = np.array(sorted(data.pending_indices.tolist(), key=lambda i: rank.get(i, -1)), dtype=np.int64)
-    if not len(pending):
-        return
-    answers = active.ranks.decide(
-        lambda: checked_answers(active.oracle.answer(pending, data), pending, data.num_classes, data.class_names)
-    )
-    round_ = active.state.round + 1
-    active.ranks.together(lambda: data.pool.label(list(answers), list(answers.values()), round_))
 
 
 def ask(
@@ -178,3 +158,22 @@ def checked_query(query: Query, data: QueryData, query_size: int) -> Query:
             "the full training data set, out of `data.candidates`."
         )
     return query
+
+
+def joined(first: Query, second: Query) -> Query:
+    """Two queries after the same round as one, where all points of the first were skipped.
+
+    Args:
+        first: asked first.
+        second: asked then; its figures on the query as a whole stay.
+
+    Example:
+        >>> joined(Query([4], [0.5]), Query([2], [0.25], summary={"n": 1})).indices
+        array([4, 2])
+    """
+    return Query(
+        np.concatenate([first.indices, second.indices]),
+        np.concatenate([first.scores, second.scores]),
+        {n: np.concatenate([v, second.details[n]]) for n, v in first.details.items() if n in second.details},
+        second.summary,
+    )

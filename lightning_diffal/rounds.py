@@ -20,8 +20,9 @@ from lightning_diffal._random import (
     seed_everything,
     seed_sharing_sampler,
 )
+from lightning_diffal.answers import collect_answers, count_answers, waiting_reason
 from lightning_diffal.history import RoundRecord
-from lightning_diffal.query import ask, collect_answers, next_query_size
+from lightning_diffal.query import ask, joined, next_query_size
 from lightning_diffal.recorder import Recorder
 from lightning_diffal.state import weights_of
 
@@ -174,35 +175,50 @@ class Rounds:
 
     def _next_labels(self) -> str | None:
         """Get to where the next round can train. Returns why the run ends instead, where it does."""
+        state = self.state
+        while state.phase in ("query", "answers"):
+            self.seconds = state.history[-1].seconds
+            reason = self._ask() if state.phase == "query" else self._collect()
+            if reason is not None:
+                return reason
+        return None
+
+    def _ask(self) -> str | None:
+        """Query: choose points, write them down, and count them as asked. Returns why nothing is asked, if so."""
+        state, active, record = self.state, self.active, self.state.history[-1]
+        size = next_query_size(active)
+        if isinstance(size, str):
+            return size
+        query = self.recorder.replayed_query()
+        if query is None:
+            query = ask(self.trainer, active, size, self._timed)
+            asked = query
+            active.ranks.decide(lambda: self.recorder.write_down(asked))
+        record.query = query if record.query is None else joined(record.query, query)
+        record.stop_reason = None
+        self.data.pool.ask(query.indices)
+        state.asked, state.phase = query.indices.tolist(), "answers"
+        active.hand_back(self.trainer)
+        self._log(dict(query.summary))
+        return None
+
+    def _collect(self) -> str | None:
+        """Get the answers. Returns why the run ends where too few are there."""
         state, active, data = self.state, self.active, self.data
-        if state.phase in ("train", "training"):
-            return None
-        record = state.history[-1]
-        self.seconds = record.seconds
-        if state.phase == "query":
-            size = next_query_size(active)
-            if isinstance(size, str):
-                return size
-            record.query = self.recorder.replayed_query()
-            if record.query is None:
-                record.query = ask(self.trainer, active, size, self._timed)
-                asked = record.query
-                active.ranks.decide(lambda: self.recorder.write_down(asked))
-            record.stop_reason = None
-            data.pool.ask(record.query.indices)
-            state.asked, state.phase = record.query.indices.tolist(), "answers"
-            active.hand_back(self.trainer)
-            self._log(dict(record.query.summary))
+        query = state.history[-1].query
+        assert query is not None, "something was asked"
         self.recorder.replay_labels()
         if not self.recorder.is_behind:
             with self._timed("oracle"):
-                collect_answers(active)
-        waiting = set(state.asked) & set(data.pending_indices.tolist())
-        arrived = int((data.pool.rounds_of(data.labelled_indices) == state.round + 1).sum())
-        if waiting and (active.min_answers is None or arrived < active.min_answers):
-            return f"waiting for answers to {len(waiting)} of the {len(state.asked)} points asked"
-        if not len(data.labelled_indices):
-            return "no label has arrived, so there is nothing to train on"
+                collect_answers(self.trainer, active, query)
+        _, arrived, enough = count_answers(active)
+        if not enough:
+            return waiting_reason(active)
+        if not arrived and set(state.asked) <= set(data.skipped_indices.tolist()):
+            # training again on the same labels would teach nothing, and cost one of `max_rounds`
+            rank_zero_info(f"Round {state.round}: all {len(state.asked)} points asked were skipped; others are asked.")
+            state.phase, state.asked = "query", []
+            return None
         rank_zero_info(
             f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
