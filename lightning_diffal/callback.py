@@ -50,12 +50,11 @@ from lightning_diffal.oracle import Oracle, as_oracle
 from lightning_diffal.recorder import Recorder
 from lightning_diffal.rounds import Rounds
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
+from lightning_diffal.stability import check_single_label
 from lightning_diffal.state import RunState, weights_of
+from lightning_diffal.stopping import Rule, StoppingRule, as_rules, stop_set_size
 
-__all__ = ["KEY", "ActiveLearning", "StoppingRule"]
-
-StoppingRule = Callable[[History], str | None]
-"""Looks at the history after each round and says why to stop, or `None`."""
+__all__ = ["KEY", "ActiveLearning"]
 
 KEY = "active_learning"
 """Where a checkpoint holds the run."""
@@ -83,7 +82,8 @@ class ActiveLearning(pl.Callback):
             what an earlier one got stuck in), `"warm"` (as they are), or a number between 0 and 1 by which they are
             shrunk towards the initial ones (shrink and perturb, Ash & Adams 2020).
         weights: what queries and metrics use: `"last"`, or `"best"` where a `ModelCheckpoint` monitors a metric.
-        stopping: rules, each called with the history after a round; returns why to stop, or `None`.
+        stopping: when to stop before that: a rule of `lightning_diffal.stopping`, a function that is called with the
+            history after a round and returns why to stop, or `None`; or several, of which any may end the run.
         test_each_round: run the test loop after each round; what it logs joins the round's metrics.
         run_dir: folder of the run's journal, in which every query and label is written down the moment it is given,
             and of its state after each round. A folder given here continues the run in it, without `ckpt_path`.
@@ -134,7 +134,7 @@ class ActiveLearning(pl.Callback):
         features: str = "auto",
         reset: str | float = "initial",
         weights: str = "last",
-        stopping: StoppingRule | Iterable[StoppingRule] = (),
+        stopping: Rule | Iterable[Rule] = (),
         test_each_round: bool = False,
         run_dir: str | PathLike[str] | Literal[False] | None = None,
         on_journal_ahead: Literal["replay", "branch"] = "replay",
@@ -166,7 +166,7 @@ class ActiveLearning(pl.Callback):
         self.extractor = FeatureExtractor(features)
         self.reset = reset
         self.weights = weights
-        self.stopping = (stopping,) if callable(stopping) else tuple(stopping)
+        self.stopping = stopping
         self.test_each_round = test_each_round
         self.run_dir = run_dir
         self.on_journal_ahead = on_journal_ahead
@@ -217,6 +217,21 @@ class ActiveLearning(pl.Callback):
     def history(self) -> History:
         """One record a round."""
         return self.state.history
+
+    @property
+    def stopping(self) -> tuple[StoppingRule, ...]:
+        """The rules that may end the run; set others, or `()`, to go on after one did."""
+        return self._stopping
+
+    @stopping.setter
+    def stopping(self, stopping: Rule | Iterable[Rule]) -> None:
+        self._stopping = as_rules(stopping)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What is read of the model after each round, for the sampler and for stopping rules."""
+        compares = stop_set_size(self._stopping) != 0
+        return frozenset(self.sampler.requires) | (frozenset({"probabilities"}) if compares else frozenset())
 
     @classmethod
     def from_trainer(cls, trainer: pl.Trainer) -> ActiveLearning:
@@ -378,7 +393,7 @@ class ActiveLearning(pl.Callback):
         check_evaluation(trainer, pl_module, data, tests=self.test_each_round, uses_best=self.weights == "best")
         if not is_rehearsal(trainer):
             self.fingerprint = fingerprint(data)
-        outputs = self.extractor.prepare(trainer, data, frozenset(self.sampler.requires))
+        outputs = self.extractor.prepare(trainer, data, self.reads)
         if data.num_classes is None:
             data.num_classes = outputs
         elif outputs is not None and outputs < data.num_classes:
@@ -386,6 +401,7 @@ class ActiveLearning(pl.Callback):
                 f"The model has {outputs} outputs, but the data module says `num_classes={data.num_classes}`."
             )
         data.check_labels()
+        check_single_label(self)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a training loader that does not cover exactly the labelled points."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal._lightning import pl
 from lightning_diffal._random import generator_of
 from lightning_diffal.exceptions import InvalidIndexError
 from lightning_diffal.oracle import checked_answers
+from lightning_diffal.reading import Reading
 from lightning_diffal.samplers.base import Query, QueryData
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ask", "checked_query", "collect_answers", "next_query_size"]
 
-# Places in the run that draw random numbers, each from a generator of its own.
-_FEATURES, _SELECTION = 1, 2
+_SELECTION = 2  # place in the run that draws random numbers from a generator of its own
 
 
 def next_query_size(active: ActiveLearning) -> int | str:
@@ -50,10 +48,6 @@ def _size_or_reason(active: ActiveLearning) -> int | str:
             return f"budget={active.budget} spent"
     if time.monotonic() > active.deadline:
         return f"max_time of {active.max_seconds:.0f} seconds is over"
-    for rule in active.stopping:
-        reason = rule(active.history)
-        if reason:
-            return str(reason)
     return min(active.query_size, left)
 
 
@@ -76,19 +70,13 @@ def collect_answers(active: ActiveLearning) -> None:
     active.ranks.together(lambda: data.pool.label(list(answers), list(answers.values()), round_))
 
 
-def ask(
-    trainer: pl.Trainer,
-    active: ActiveLearning,
-    query_size: int,
-    timed: Callable[[str], AbstractContextManager[None]],
-) -> Query:
+def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
     """Choose the points to ask next. Every process gets the same answer.
 
     Args:
-        trainer: in a fit.
         active: the run.
         query_size: how many.
-        timed: measures a part by name.
+        reading: of the model that has just trained.
 
     Returns:
         The sampler's query, checked.
@@ -96,18 +84,9 @@ def ask(
     data, state, ranks = active.data, active.state, active.ranks
     wanted = frozenset(active.sampler.requires)
     n_points = len(data.pool)
-    with timed("features"):
-        if wanted and ranks.size > 1:
-            ranks.share_buffers(trainer.lightning_module)
-        seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
-        own = ranks.together(
-            lambda: active.extractor(
-                trainer, data, ranks.shard(n_points), wanted, seed, mc_passes=active.sampler.mc_passes
-            )
-        )
-        shared = _shares_selection(active, n_points, own)
-        # sorted: every process has to gather in the same order
-        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(wanted)}
+    with reading.timed("features"):
+        shared = _shares_selection(active, n_points, reading.own() if wanted else {})
+    rows = reading.rows(wanted, everywhere=shared)
     labels = data.labels
 
     def choose() -> Query:
@@ -125,7 +104,7 @@ def ask(
         generator = generator_of(state.seed, _SELECTION, state.round)
         return checked_query(active.sampler.select(known, query_size, generator), known, query_size)
 
-    with timed("select"):
+    with reading.timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)
 
 

@@ -20,8 +20,11 @@ from lightning_diffal._random import (
 )
 from lightning_diffal.history import RoundRecord
 from lightning_diffal.query import ask, collect_answers, next_query_size
+from lightning_diffal.reading import Reading
 from lightning_diffal.recorder import Recorder
+from lightning_diffal.stability import measure_stability
 from lightning_diffal.state import weights_of
+from lightning_diffal.stopping import reason_to_stop
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
@@ -61,6 +64,7 @@ class Rounds:
         while (reason := self._next_labels()) is None:
             self._train()
         self.state.history[-1].stop_reason = reason
+        self.recorder.keep(self.module)  # with the reason, for whoever looks into the folder
         rank_zero_info(f"Active learning ended after round {self.state.round}: {reason}.")
 
     # ------------------------------------------------------------------------------------------------- training
@@ -175,9 +179,14 @@ class Rounds:
             size = next_query_size(active)
             if isinstance(size, str):
                 return size
+            reading = Reading(self.trainer, active, self._timed)
+            self._log(measure_stability(active, reading))
+            reason = active.ranks.decide(lambda: reason_to_stop(active.stopping, active.history))
+            if reason is not None:
+                return reason
             record.query = self.recorder.replayed_query()
             if record.query is None:
-                record.query = ask(self.trainer, active, size, self._timed)
+                record.query = ask(active, size, reading)
                 asked = record.query
                 active.ranks.decide(lambda: self.recorder.write_down(asked))
             record.stop_reason = None
@@ -213,7 +222,7 @@ class Rounds:
             self.trainer,
             self.data,
             np.arange(min(self.data.batch_size, len(self.data.pool))),
-            frozenset(self.active.sampler.requires),
+            self.active.reads,
             seed=self.state.seed,
             mc_passes=self.active.sampler.mc_passes,
         )

@@ -33,6 +33,8 @@ class RunState:
         initial_weights: what every round starts from; set before the first one.
         round_weights: what the running round started from, where that is not `initial_weights`.
         metrics: what the running round had logged when this was saved.
+        predictions: what the model of a round predicted on the stop set (`"round"`, `"keys"`, `"classes"`), where a
+            stopping rule compares it with the next one's.
 
     Example:
         >>> state = RunState(seed=7)
@@ -48,6 +50,7 @@ class RunState:
     initial_weights: dict[str, Tensor] | None = None
     round_weights: dict[str, Tensor] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    predictions: dict[str, Any] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -71,6 +74,7 @@ class RunState:
             "initial_weights": self.initial_weights,
             "round_weights": self.round_weights,
             "metrics": dict(self.metrics),
+            "predictions": self.predictions,
         }
 
     @classmethod
@@ -85,7 +89,7 @@ class RunState:
                 f"The active learning state in this checkpoint has format {saved.get('format')!r}, and this version of "
                 f"lightning-diffal reads format {FORMAT}: install the version that wrote it."
             )
-        values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history"}
+        values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history" and name in saved}
         return cls(history=History.from_state(saved["history"]), **values)
 
 
