@@ -6,7 +6,7 @@ import copy
 import datetime
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
@@ -134,7 +134,7 @@ class ActiveLearning(pl.Callback):
         features: str = "auto",
         reset: str | float = "initial",
         weights: str = "last",
-        stopping: Rule | Iterable[Rule] = (),
+        stopping: Sequence[Rule] | Rule = (),
         test_each_round: bool = False,
         run_dir: str | PathLike[str] | Literal[False] | None = None,
         on_journal_ahead: Literal["replay", "branch"] = "replay",
@@ -224,7 +224,7 @@ class ActiveLearning(pl.Callback):
         return self._stopping
 
     @stopping.setter
-    def stopping(self, stopping: Rule | Iterable[Rule]) -> None:
+    def stopping(self, stopping: Sequence[Rule] | Rule) -> None:
         self._stopping = as_rules(stopping)
 
     @property
