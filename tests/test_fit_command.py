@@ -242,14 +242,17 @@ def test_without_jsonargparse_the_line_names_the_extra(monkeypatch, capsys):
 
 def test_as_a_command_of_its_own(mine):
     """The installed script does not have the current folder on its path, as `python -m` has."""
-    command = (
-        "import sys; sys.path = [p for p in sys.path if p]; from lightning_diffal.cli import main; sys.exit(main())"
-    )
+    without = "import os, sys; sys.path = [p for p in sys.path if p not in ('', os.getcwd())]; "
+    command = without + "from lightning_diffal.cli import main; sys.exit(main())"
     arguments = ["fit", "--model", f"{mine}.Model", "--data", f"{mine}.Active", "--active.max_rounds", "1", *QUIET]
     root = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", command, *arguments],
-        env={**os.environ, "PYTHONPATH": root, VARIABLE: NAMESPACE},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+            VARIABLE: NAMESPACE,
+        },
         capture_output=True,
         text=True,
         timeout=120,
