@@ -52,7 +52,7 @@ from lightning_diffal.rounds import Rounds
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
 from lightning_diffal.stability import check_single_label
 from lightning_diffal.state import RunState, weights_of
-from lightning_diffal.stopping import Rule, StoppingRule, as_rules, stop_set_size
+from lightning_diffal.stopping.base import Rule, StoppingRule, as_rules, stop_set_size
 
 __all__ = ["KEY", "ActiveLearning"]
 

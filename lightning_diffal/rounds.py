@@ -24,7 +24,7 @@ from lightning_diffal.reading import Reading
 from lightning_diffal.recorder import Recorder
 from lightning_diffal.stability import measure_stability
 from lightning_diffal.state import weights_of
-from lightning_diffal.stopping import reason_to_stop
+from lightning_diffal.stopping.base import reason_to_stop
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning

@@ -12,7 +12,7 @@ from lightning_diffal._arrays import array_from_state, array_state
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.pool import LabelledPool
 from lightning_diffal.reading import Reading
-from lightning_diffal.stopping import KAPPA, stop_set_size
+from lightning_diffal.stopping.base import KAPPA, stop_set_size
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning

@@ -30,8 +30,8 @@ from lightning_diffal.stopping import (
     StablePredictions,
     StoppingRule,
     TargetMetric,
-    as_rules,
 )
+from lightning_diffal.stopping.base import as_rules
 from tests.helpers import TRAIN, VAL, Net, pl, quiet_trainer
 
 START = [3, 90, 41, 17, 60, 77]

@@ -12,16 +12,7 @@ Any function `history -> reason or None` is a rule too. An empty pool, `max_roun
 `active.stopping = ()`, and `fit` goes on.
 """
 
-from lightning_diffal.stopping.base import (
-    KAPPA,
-    AllOf,
-    AnyOf,
-    Rule,
-    StoppingRule,
-    as_rules,
-    reason_to_stop,
-    stop_set_size,
-)
+from lightning_diffal.stopping.base import KAPPA, AllOf, AnyOf, StoppingRule
 from lightning_diffal.stopping.rules import Budget, Explored, ExploredAndStable, StablePredictions, TargetMetric
 
 __all__ = [
@@ -31,11 +22,7 @@ __all__ = [
     "Budget",
     "Explored",
     "ExploredAndStable",
-    "Rule",
     "StablePredictions",
     "StoppingRule",
     "TargetMetric",
-    "as_rules",
-    "reason_to_stop",
-    "stop_set_size",
 ]
