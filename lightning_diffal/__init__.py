@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_diffal._namespace import for_lightning
 
 if TYPE_CHECKING:
-    from lightning_diffal import datasets, diffusion, graph, metrics, neighbors, oracle, report, samplers
+    from lightning_diffal import datasets, diffusion, graph, metrics, neighbors, oracle, report, samplers, stopping
     from lightning_diffal.callback import ActiveLearning
     from lightning_diffal.datamodule import ActiveDataModule
     from lightning_diffal.loop import ActiveLearningLoop
@@ -39,6 +39,7 @@ __all__ = [
     "oracle",
     "report",
     "samplers",
+    "stopping",
 ]
 
 _HOME = {

@@ -6,10 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from lightning_diffal.samplers.base import Query
+
 if TYPE_CHECKING:
     from lightning_diffal.history import RoundRecord
 
-__all__ = ["names_of", "record_json", "table_rows"]
+__all__ = ["json_record", "names_of", "record_json", "table_rows"]
 
 
 def names_of(records: Sequence[RoundRecord], part: Literal["metrics", "seconds"]) -> list[str]:
@@ -55,6 +59,37 @@ def record_json(record: RoundRecord) -> dict[str, Any]:
         "seconds": _finite(record.seconds),
         "stop_reason": record.stop_reason,
     }
+
+
+def json_record(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a record, from what `record_json` gave; null is NaN again."""
+    query = entry["query"]
+    return {
+        "round": int(entry["round"]),
+        "seed": entry["seed"],
+        "labelled": entry["labelled"],
+        "metrics": _numbers(entry["metrics"]),
+        "query": None
+        if query is None
+        else Query(
+            query["indices"],
+            [math.nan if score is None else score for score in query["scores"]],  # type: ignore[arg-type]
+            {name: np.array(_not_null(values)) for name, values in query["details"].items()},
+            _numbers(query["summary"]),
+        ),
+        "seconds": _numbers(entry["seconds"]),
+        "stop_reason": entry["stop_reason"],
+    }
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def _not_null(values: Any) -> Any:
+    return (
+        [_not_null(value) for value in values] if isinstance(values, list) else math.nan if values is None else values
+    )
 
 
 def _finite(value: Any) -> Any:

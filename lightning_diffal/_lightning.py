@@ -24,7 +24,9 @@ NAMESPACE = choose_namespace()
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import callbacks as pl_callbacks
+    from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.loops.fit_loop import _FitLoop as FitLoop
     from pytorch_lightning.strategies.launchers.multiprocessing import (
         _MultiProcessingLauncher as MultiProcessingLauncher,
@@ -41,12 +43,15 @@ else:
     TrainerFn = importlib.import_module(f"{NAMESPACE}.trainer.states").TrainerFn
     _utilities = importlib.import_module(f"{NAMESPACE}.utilities")
     rank_zero_info, rank_zero_warn = _utilities.rank_zero_info, _utilities.rank_zero_warn
+    MisconfigurationException = importlib.import_module(f"{NAMESPACE}.utilities.exceptions").MisconfigurationException
     is_overridden = importlib.import_module(f"{NAMESPACE}.utilities.model_helpers").is_overridden
 
 __all__ = [
     "NAMESPACE",
     "FitLoop",
+    "LightningCLI",
     "LoopLimits",
+    "MisconfigurationException",
     "MultiProcessingLauncher",
     "Pristine",
     "TrainerFn",
@@ -81,6 +86,13 @@ __all__ = [
     "stopped_inside_epoch",
     "user_sampler",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LightningCLI":  # imports the optional jsonargparse
+        return importlib.import_module(f"{NAMESPACE}.cli").LightningCLI
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # Callbacks whose life is one training. WeightAveraging (and EMA with it) came with Lightning 2.6.
 _ONE_TRAINING: tuple[type, ...] = tuple(

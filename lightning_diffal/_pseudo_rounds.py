@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +9,9 @@ import numpy.typing as npt
 
 from lightning_diffal._checks import check_pseudo_labels
 from lightning_diffal._joining import draw_joined, pseudo_state
-from lightning_diffal._lightning import pl
 from lightning_diffal._random import generator_of
 from lightning_diffal.pseudo_labels import PseudoLabelled, PseudoLabels, choose_pseudo_labels
-from lightning_diffal.query import PSEUDO_LABELS, read_pool
+from lightning_diffal.reading import Reading
 from lightning_diffal.samplers import DiffusionSampler
 
 if TYPE_CHECKING:
@@ -22,37 +19,31 @@ if TYPE_CHECKING:
 
 __all__ = ["join_pseudo_labels", "renew_pseudo_labels"]
 
+_PSEUDO_LABELS = 3  # place in the run that draws random numbers from a generator of its own
 
-def renew_pseudo_labels(
-    trainer: pl.Trainer, active: ActiveLearning, timed: Callable[[str], AbstractContextManager[None]]
-) -> None:
+
+def renew_pseudo_labels(active: ActiveLearning, reading: Reading) -> None:
     """Choose the pseudo-labels that the next round trains upon, by features of the model that has trained last.
 
     The features are those of the query where this fit has read them; else they are read again, by the same weights.
     Before anything has trained there are none.
 
     Args:
-        trainer: in a fit, the module with the weights of the last round.
         active: the run, after all answers have arrived.
-        timed: measures a part by name.
+        reading: of that model.
 
     Raises:
         ConfigurationError: multi-label targets.
     """
     rule, state, data = active.pseudo_labels, active.state, active.data
-    features, active.kept_features = active.kept_features, None
     state.pseudo_labels = None
     if rule is None:
         return
     check_pseudo_labels(data)
     if not state.has_trained:
         return
-    if not active.ranks.decide(lambda: features is not None):
-        with timed("features"):
-            wanted = frozenset({"features"})
-            own = read_pool(trainer, active, wanted)
-            features = active.ranks.gather(own["features"], len(data.pool))
-    with timed("pseudo_labels"):
+    features = reading.rows(frozenset({"features"}))["features"]
+    with reading.timed("pseudo_labels"):
         chosen = active.ranks.decide(lambda: _choose(active, rule, features))
     state.pseudo_labels = pseudo_state(chosen, rule.labelled_share, data.pool.ids)
 
@@ -85,5 +76,5 @@ def join_pseudo_labels(active: ActiveLearning) -> None:
         active: the run, about to train a round.
     """
     state, data = active.state, active.data
-    generator = generator_of(state.seed, PSEUDO_LABELS, state.round)
+    generator = generator_of(state.seed, _PSEUDO_LABELS, state.round)
     data.joined_points = draw_joined(state.pseudo_labels, data.pool.ids, generator)

@@ -6,12 +6,10 @@ import copy
 import datetime
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from lightning_diffal._arguments import (
@@ -54,12 +52,11 @@ from lightning_diffal.pseudo_labels import PseudoLabels, as_pseudo_labels
 from lightning_diffal.recorder import Recorder
 from lightning_diffal.rounds import Rounds
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
+from lightning_diffal.stability import check_single_label
 from lightning_diffal.state import RunState, weights_of
+from lightning_diffal.stopping.base import Rule, StoppingRule, as_rules, stop_set_size
 
-__all__ = ["KEY", "ActiveLearning", "StoppingRule"]
-
-StoppingRule = Callable[[History], str | None]
-"""Looks at the history after each round and says why to stop, or `None`."""
+__all__ = ["KEY", "ActiveLearning"]
 
 KEY = "active_learning"
 """Where a checkpoint holds the run."""
@@ -91,7 +88,8 @@ class ActiveLearning(pl.Callback):
             `lightning_diffal.PseudoLabels` with thresholds of your own. They are chosen anew for every round but the
             first, by features of the round before. They are never counted, written down or exported as labels. An
             epoch is longer with them, so `max_epochs` costs more; `max_steps` costs the same.
-        stopping: rules, each called with the history after a round; returns why to stop, or `None`.
+        stopping: when to stop before that: a rule of `lightning_diffal.stopping`, a function that is called with the
+            history after a round and returns why to stop, or `None`; or several, of which any may end the run.
         test_each_round: run the test loop after each round; what it logs joins the round's metrics.
         run_dir: folder of the run's journal, in which every query and label is written down the moment it is given,
             and of its state after each round. A folder given here continues the run in it, without `ckpt_path`.
@@ -143,7 +141,7 @@ class ActiveLearning(pl.Callback):
         reset: str | float = "initial",
         weights: str = "last",
         pseudo_labels: bool | PseudoLabels = False,
-        stopping: StoppingRule | Iterable[StoppingRule] = (),
+        stopping: Sequence[Rule] | Rule = (),
         test_each_round: bool = False,
         run_dir: str | PathLike[str] | Literal[False] | None = None,
         on_journal_ahead: Literal["replay", "branch"] = "replay",
@@ -176,7 +174,7 @@ class ActiveLearning(pl.Callback):
         self.reset = reset
         self.weights = weights
         self.pseudo_labels = as_pseudo_labels(pseudo_labels)
-        self.stopping = (stopping,) if callable(stopping) else tuple(stopping)
+        self.stopping = stopping
         self.test_each_round = test_each_round
         self.run_dir = run_dir
         self.on_journal_ahead = on_journal_ahead
@@ -200,7 +198,6 @@ class ActiveLearning(pl.Callback):
         self._resumed_random_state: dict[str, Any] | None = None
         self._continues_epoch = False
         self._random_states: list[dict[str, Any]] = []  # of all processes, when an epoch ended
-        self.kept_features: npt.NDArray[np.float32] | None = None  # of the query, until its round begins
         self.stop_reason: str | None = None
         self.deadline = float("inf")
 
@@ -229,6 +226,15 @@ class ActiveLearning(pl.Callback):
         """One record a round."""
         return self.state.history
 
+    @property
+    def stopping(self) -> tuple[StoppingRule, ...]:
+        """The rules that may end the run; set others, or `()`, to go on after one did."""
+        return self._stopping
+
+    @stopping.setter
+    def stopping(self, stopping: Sequence[Rule] | Rule) -> None:
+        self._stopping = as_rules(stopping)
+
     @classmethod
     def from_trainer(cls, trainer: pl.Trainer) -> ActiveLearning:
         """The callback of a Trainer.
@@ -255,8 +261,10 @@ class ActiveLearning(pl.Callback):
 
     @property
     def reads(self) -> frozenset[str]:
-        """What is read of the model after each round, in one pass over the data set."""
-        return frozenset(self.sampler.requires) | ({"features"} if self.pseudo_labels is not None else frozenset())
+        """What is read of the model after each round, in one pass: for the sampler, stopping rules, pseudo-labels."""
+        compares = {"probabilities"} if stop_set_size(self._stopping) != 0 else set()
+        diffuses = set() if self.pseudo_labels is None else {"features"}
+        return frozenset(self.sampler.requires) | compares | diffuses
 
     @property
     def ranks(self) -> Ranks:
@@ -408,6 +416,7 @@ class ActiveLearning(pl.Callback):
                 f"The model has {outputs} outputs, but the data module says `num_classes={data.num_classes}`."
             )
         data.check_labels()
+        check_single_label(self)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a training loader that does not cover exactly the points that train."""

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal._arrays import array_from_state, array_state
-from lightning_diffal._export import names_of, record_json, table_rows
+from lightning_diffal._export import json_record, names_of, record_json, table_rows
 from lightning_diffal._extras import require
 from lightning_diffal._files import replacing, write_csv
 from lightning_diffal.exceptions import ConfigurationError
@@ -163,6 +164,24 @@ class History(list[RoundRecord]):
         content = json.dumps([record_json(record) for record in self], allow_nan=False, indent=1)
         with replacing(path) as temporary:
             temporary.write_text(content + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> History:
+        """What `to_json` wrote; null becomes NaN, and arrays have numpy's own types.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ConfigurationError: it holds no history.
+        """
+        content = Path(path).read_bytes()
+        try:
+            return cls(RoundRecord(**json_record(entry)) for entry in json.loads(content))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{path} is no history that `History.to_json` wrote ({type(error).__name__}: {str(error)[:120]})."
+            ) from error
 
     def to_dataframe(self) -> Any:
         """The table of `to_csv` as a `pandas.DataFrame`.

@@ -19,7 +19,7 @@ from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.samplers.base import Query
 
-__all__ = ["FILENAME", "FORMAT", "Journal", "query_event", "query_from_event"]
+__all__ = ["FILENAME", "FORMAT", "Journal", "query_event", "query_from_event", "read_events"]
 
 FILENAME = "journal.jsonl"
 FORMAT = 1
@@ -78,19 +78,13 @@ class Journal:
         Raises:
             ResumeError: a line that is no event, or no header of a known format.
         """
-        content = path.read_bytes()
-        whole, _, torn = content.rpartition(b"\n")
-        events = []
-        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
-            events.append(_parsed(line, path, number))
-        if not events or events[0].get("kind") != "header" or events[0].get("format") != FORMAT:
-            raise ResumeError(f"{path} does not begin with the header of a journal of format {FORMAT}.")
+        events, torn = read_events(path)
         if torn:
             rank_zero_warn(
                 f"The last line of {path} was cut off when the run was killed, and is dropped: {torn[:80]!r}"
             )
             with path.open("rb+") as file:
-                file.truncate(len(whole) + 1)
+                file.truncate(path.stat().st_size - len(torn))
                 os.fsync(file.fileno())
         return cls(path, events)
 
@@ -154,6 +148,22 @@ class Journal:
             os.fsync(file.fileno())
         self.events.append(json.loads(line))
         self.position += 1
+
+
+def read_events(path: Path) -> tuple[list[Event], bytes]:
+    """The lines of a journal, the header first, and what a process left of an unfinished one. Changes nothing.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ResumeError: a line that is no event, or no header of a known format.
+    """
+    whole, _, torn = path.read_bytes().rpartition(b"\n")
+    events = [_parsed(line, path, number) for number, line in enumerate(whole.split(b"\n") if whole else [], start=1)]
+    if not events or events[0].get("kind") != "header" or events[0].get("format") != FORMAT:
+        raise ResumeError(f"{path} does not begin with the header of a journal of format {FORMAT}.")
+    return events, torn
 
 
 def query_event(query: Query, round_: int, ids: Sequence[str] | None) -> Event:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal._lightning import pl
 from lightning_diffal._random import generator_of
 from lightning_diffal.exceptions import InvalidIndexError
+from lightning_diffal.reading import Reading
 from lightning_diffal.samplers.base import Query, QueryData
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["PSEUDO_LABELS", "ask", "checked_query", "joined", "next_query_size", "read_pool"]
+__all__ = ["ask", "checked_query", "joined", "next_query_size"]
 
-# Places in the run that draw random numbers, each from a generator of its own.
-_FEATURES, _SELECTION, PSEUDO_LABELS = 1, 2, 3
+_SELECTION = 2  # place in the run that draws random numbers from a generator of its own
 
 
 def next_query_size(active: ActiveLearning) -> int | str:
@@ -49,45 +47,31 @@ def _size_or_reason(active: ActiveLearning) -> int | str:
             return f"budget={active.budget} spent"
     if time.monotonic() > active.deadline:
         return f"max_time of {active.max_seconds:.0f} seconds is over"
-    for rule in active.stopping:
-        reason = rule(active.history)
-        if reason:
-            return str(reason)
     return min(active.query_size, left)
 
 
-def ask(
-    trainer: pl.Trainer,
-    active: ActiveLearning,
-    query_size: int,
-    timed: Callable[[str], AbstractContextManager[None]],
-) -> Query:
+def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
     """Choose the points to ask next. Every process gets the same answer.
 
     Args:
-        trainer: in a fit.
         active: the run.
         query_size: how many.
-        timed: measures a part by name.
+        reading: of the model that has just trained.
 
     Returns:
         The sampler's query, checked.
     """
     data, state, ranks = active.data, active.state, active.ranks
-    required = active.sampler.requires
+    required = frozenset(active.sampler.requires)
     n_points = len(data.pool)
-    with timed("features"):
-        own = read_pool(trainer, active, active.reads)
-        shared = _shares_selection(active, n_points, own)
-        # sorted: every process has to gather in the same order
-        rows = {name: ranks.gather(own[name], n_points, everywhere=shared) for name in sorted(active.reads)}
-    if active.pseudo_labels is not None and ranks.is_first:
-        active.kept_features = rows["features"]
+    with reading.timed("features"):
+        shared = _shares_selection(active, n_points, reading.own() if required else {})
+    rows = reading.rows(required, everywhere=shared)
     labels = data.labels
 
     def choose() -> Query:
         known = QueryData(
-            features=rows["features"] if "features" in required else None,
+            features=rows.get("features"),
             probabilities=rows.get("probabilities"),
             mc_probabilities=rows.get("mc_probabilities"),
             labelled=data.labelled_indices,
@@ -100,26 +84,8 @@ def ask(
         generator = generator_of(state.seed, _SELECTION, state.round)
         return checked_query(active.sampler.select(known, query_size, generator), known, query_size)
 
-    with timed("select"):
+    with reading.timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)
-
-
-def read_pool(trainer: pl.Trainer, active: ActiveLearning, wanted: frozenset[str]) -> dict[str, npt.NDArray[Any]]:
-    """This process's share of the rows of all points, read with the weights of the last round.
-
-    Args:
-        trainer: in a fit.
-        active: the run.
-        wanted: features, probabilities; the same rows whatever else is wanted, and whenever they are read.
-    """
-    data, state, ranks = active.data, active.state, active.ranks
-    if wanted and ranks.size > 1:
-        ranks.share_buffers(trainer.lightning_module)
-    seed = int(generator_of(state.seed, _FEATURES, state.round).integers(2**31))
-    shard = ranks.shard(len(data.pool))
-    return ranks.together(
-        lambda: active.extractor(trainer, data, shard, wanted, seed, mc_passes=active.sampler.mc_passes)
-    )
 
 
 def _shares_selection(active: ActiveLearning, n_points: int, own: Mapping[str, npt.NDArray[Any]]) -> bool:

@@ -23,8 +23,11 @@ from lightning_diffal._random import (
 from lightning_diffal.answers import collect_answers, count_answers, waiting_reason
 from lightning_diffal.history import RoundRecord
 from lightning_diffal.query import ask, joined, next_query_size
+from lightning_diffal.reading import Reading
 from lightning_diffal.recorder import Recorder
+from lightning_diffal.stability import measure_stability
 from lightning_diffal.state import weights_of
+from lightning_diffal.stopping.base import reason_to_stop
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
@@ -49,6 +52,7 @@ class Rounds:
         self.module = trainer.lightning_module if module is None else module
         self.recorder = active.recorder or Recorder(active, None)
         self.seconds: dict[str, float] = {}
+        self.reading: Reading | None = None  # of the model that has trained last
 
     def run(self) -> None:
         """Train, ask, train again; ends with the reason in the last record."""
@@ -66,8 +70,9 @@ class Rounds:
                 join_pseudo_labels(self.active)
                 self._train()
         finally:
-            self.data.joined_points = self.active.kept_features = None  # they are of this run and of its weights
+            self.data.joined_points = None  # of this run
         self.state.history[-1].stop_reason = reason
+        self.recorder.keep(self.module)  # with the reason, for whoever looks into the folder
         rank_zero_info(f"Active learning ended after round {self.state.round}: {reason}.")
 
     # ------------------------------------------------------------------------------------------------- training
@@ -189,9 +194,14 @@ class Rounds:
         size = next_query_size(active)
         if isinstance(size, str):
             return size
+        self.reading = self.reading or Reading(self.trainer, active, self._timed)
+        self._log(measure_stability(active, self.reading))
+        reason = active.ranks.decide(lambda: reason_to_stop(active.stopping, active.history))
+        if reason is not None:
+            return reason
         query = self.recorder.replayed_query()
         if query is None:
-            query = ask(self.trainer, active, size, self._timed)
+            query = ask(active, size, self.reading)
             asked = query
             active.ranks.decide(lambda: self.recorder.write_down(asked))
         record.query = query if record.query is None else joined(record.query, query)
@@ -200,6 +210,8 @@ class Rounds:
         state.asked, state.phase = query.indices.tolist(), "answers"
         active.hand_back(self.trainer)
         self._log(dict(query.summary))
+        if active.pseudo_labels is None:
+            self.reading = None  # people may take their time, and it is large
         return None
 
     def _collect(self) -> str | None:
@@ -223,7 +235,8 @@ class Rounds:
             f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
         )
-        renew_pseudo_labels(self.trainer, active, self._timed)
+        renew_pseudo_labels(active, self.reading or Reading(self.trainer, active, self._timed))
+        self.reading = None  # the model that it is of is about to train again
         state.round, state.phase, state.asked = state.round + 1, "train", []
         active.hand_back(self.trainer)
         return None

@@ -17,9 +17,10 @@ from lightning_diffal.journal import FILENAME, Journal
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["RunFolder", "open_run_folder"]
+__all__ = ["STATE", "RunFolder", "open_run_folder"]
 
-_STATE = "state.ckpt"
+STATE = "state.ckpt"
+"""The file that holds the state."""
 
 
 class RunFolder:
@@ -53,6 +54,7 @@ class RunFolder:
             "run": run,
             "n_points": len(data.pool),
             "num_classes": data.num_classes,
+            "class_names": None if data.class_names is None else [str(name) for name in data.class_names],
             "seed": active.state.seed,
             "data": data.state_dict(),
             "fingerprint": active.fingerprint,
@@ -99,18 +101,18 @@ class RunFolder:
     @property
     def has_state(self) -> bool:
         """Whether a state was kept."""
-        return (self.path / _STATE).exists()
+        return (self.path / STATE).exists()
 
     def save(self, contents: dict[str, Any]) -> None:
         """Keep the state at the border of a round, in place of the last one."""
-        with replacing(self.path / _STATE) as temporary:
+        with replacing(self.path / STATE) as temporary:
             torch.save(contents, temporary)
 
     def load(self) -> dict[str, Any] | None:
         """The state that was kept last, if any."""
         if not self.has_state:
             return None
-        contents: dict[str, Any] = torch.load(self.path / _STATE, map_location="cpu", weights_only=True)
+        contents: dict[str, Any] = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
         return contents
 
 

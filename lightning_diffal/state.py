@@ -35,6 +35,8 @@ class RunState:
         metrics: what the running round had logged when this was saved.
         pseudo_labels: those that the running round trains upon, as `lightning_diffal._joining.pseudo_state` gives
             them; `None` for none.
+        predictions: what the model of a round predicted on the stop set (`"round"`, `"keys"`, `"classes"`), where a
+            stopping rule compares it with the next one's.
 
     Example:
         >>> state = RunState(seed=7)
@@ -51,6 +53,7 @@ class RunState:
     round_weights: dict[str, Tensor] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     pseudo_labels: dict[str, Any] | None = None
+    predictions: dict[str, Any] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -75,6 +78,7 @@ class RunState:
             "round_weights": self.round_weights,
             "metrics": dict(self.metrics),
             "pseudo_labels": self.pseudo_labels,
+            "predictions": self.predictions,
         }
 
     @classmethod

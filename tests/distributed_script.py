@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
 from lightning_diffal.samplers import RandomSampler
+from lightning_diffal.stability import stop_set
+from lightning_diffal.stopping import StablePredictions
 from tests.helpers import VAL, Net, Snapshots, blobs, loaders, pl, pl_callbacks, quiet_trainer, same_weights
 
 POINTS = blobs(115)  # an odd number
@@ -451,6 +453,28 @@ def shared(folder, _):
         else:
             found["picks"] = [r.query.indices.tolist() for r in active.history if r.query is not None]
         append(folder / "cases.jsonl", {"name": name, **found})
+
+
+# ----------------------------------------------------------------------------------------------------- stopping rules
+
+
+def stopping(folder, _):
+    """Predictions are compared over two processes, with a sampler that reads features and with one that reads none."""
+    found = {}
+    for name, sampler in (("features", FixedFeatures()), ("nothing", RandomSampler())):
+        rule = StablePredictions(0.01, window=2, stop_set=41)
+        model, data, active = labelled_run(sampler, n_rounds=6, stopping=rule)
+        quiet_trainer([active], strategy="ddp", devices=2).fit(model, datamodule=data)
+        found[name] = {**summary(active, data), "keys": active.state.predictions["keys"].tolist()}
+        found[name]["alone"] = active.state.predictions["classes"].tolist() == classes_alone(model, active, data)
+    (folder / f"rank{rank_of_process()}.json").write_text(json.dumps(found))
+
+
+def classes_alone(model, active, data):
+    """What one process says of the stop set, with the batch norm statistics of the first."""
+    _, positions = stop_set(data.pool, 41, active.state.seed)
+    with torch.no_grad():
+        return model.cpu().eval()(POINTS.tensors[0][positions]).argmax(1).tolist()
 
 
 if __name__ == "__main__":

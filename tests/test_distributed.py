@@ -301,3 +301,13 @@ def test_lightning_tells_which_processes_live_for_one_fit():
     for name, expected in {"ddp": False, "ddp_spawn": True, "ddp_fork": True}.items():
         assert lives_for_one_fit(quiet_trainer(strategy=name, devices=2)) is expected
     assert not lives_for_one_fit(quiet_trainer())
+
+
+def test_processes_agree_on_when_to_stop(tmp_path):
+    script(tmp_path, "stopping")
+    first, second = ranks(tmp_path)
+    assert first == second
+    for found in first.values():
+        assert found["reason"].startswith("predictions are stable: kappa") and found["alone"]
+        assert ["prediction_kappa" in metrics for metrics in found["metrics"]] == [False, True, True]
+        assert len(set(found["keys"])) == 41

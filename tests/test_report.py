@@ -6,7 +6,8 @@ import pytest
 from lightning_diffal._extras import MissingExtraError
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.metrics import labels_saved
-from lightning_diffal.report import _summary, learning_curves
+from lightning_diffal.report import learning_curves
+from lightning_diffal.report.curves import _summary
 
 COUNTS = np.arange(10, 60, 10)
 OURS = [(COUNTS, np.array([0.3, 0.6, 0.7, 0.8, 0.9])), (COUNTS, np.array([0.4, 0.6, 0.8, 0.8, 0.9]))]

@@ -28,6 +28,8 @@ SUBSET = [
     "tests/test_round_equals_fit.py",
     "tests/test_run.py",
     "tests/test_bad_input.py",
+    "tests/test_stopping.py",
+    "tests/test_fit_command.py",
     "tests/test_callbacks_and_loggers.py",
     "tests/test_journal.py",
     "tests/test_resume.py",

@@ -95,5 +95,5 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     chosen.write(options.out)
-    print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")  # noqa: T201
+    print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")
     return 0

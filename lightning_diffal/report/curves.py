@@ -1,4 +1,4 @@
-"""Pictures of a run. Needs the extra `report` (matplotlib)."""
+"""Learning curves of several samplers in one picture."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from lightning_diffal._extras import require
 from lightning_diffal._files import replacing
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.metrics.savings import Curve, LabelsSaved
+from lightning_diffal.report._style import COLOURS, GRID, INK, MUTED, new_figure
 
 __all__ = ["learning_curves"]
 
 FloatArray = npt.NDArray[np.float64]
-
-# Okabe & Ito's palette, told apart by colour-blind readers too; the order keeps neighbours distinct in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_INK, _MUTED, _GRID = "#222222", "#6B6B6B", "#E4E4E4"
 
 
 def learning_curves(
@@ -63,11 +60,9 @@ def learning_curves(
     if band not in ("range", "std"):
         raise ConfigurationError(f"Expected argument `band` to be 'range' or 'std', but got {band!r}.")
     summaries = {name: _summary(name, seeds, band) for name, seeds in curves.items()}
-    # The object interface: no window system, no pyplot state that a user's own figures share.
-    figure = require("matplotlib.figure", extra="report").Figure(figsize=(7.2, 4.5), dpi=160, facecolor="white")
-    require("matplotlib.backends.backend_agg", extra="report").FigureCanvasAgg(figure)
+    figure = new_figure(7.2, 4.5)
     axes = figure.add_axes((0.085, 0.145, 0.755, 0.70))
-    colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(summaries)}
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(summaries)}
     for depth, (name, (counts, mean, low, high)) in enumerate(reversed(list(summaries.items()))):
         axes.fill_between(counts, low, high, color=colours[name], alpha=0.16, linewidth=0, zorder=2 + depth)
         style = {"linewidth": 2.2, "solid_capstyle": "round", "marker": "o", "markersize": 3.8, "clip_on": False}
@@ -76,7 +71,7 @@ def learning_curves(
         _mark_saving(axes, saved)
     _style_axes(figure, axes, summaries, ylabel, title)
     _name_lines(figure, axes, {name: mean[-1] for name, (_, mean, _, _) in summaries.items()}, colours)
-    figure.text(0.085, 0.018, _caption(curves, band), color=_MUTED, fontsize=8)
+    figure.text(0.085, 0.018, _caption(curves, band), color=MUTED, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary)
 
@@ -114,16 +109,16 @@ def _style_axes(
     axes.set_xlim(counts.min(), counts.max() if counts.max() > counts.min() else counts.max() + 1)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=9, integer=True))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#9A9A9A")
-    axes.tick_params(length=0, labelsize=9, colors=_MUTED, pad=6)
-    axes.set_xlabel("labels", color=_MUTED, fontsize=9.5, labelpad=5)
+    axes.tick_params(length=0, labelsize=9, colors=MUTED, pad=6)
+    axes.set_xlabel("labels", color=MUTED, fontsize=9.5, labelpad=5)
     if title is not None:
-        figure.text(0.03, 0.945, title, color=_INK, fontsize=12.5, fontweight="bold")
-    figure.text(0.03, 0.885, ylabel, color=_MUTED, fontsize=9.5)  # above the axis: no neck needs turning to read it
+        figure.text(0.03, 0.945, title, color=INK, fontsize=12.5, fontweight="bold")
+    figure.text(0.03, 0.885, ylabel, color=MUTED, fontsize=9.5)  # above the axis: no neck needs turning to read it
 
 
 def _name_lines(figure: Any, axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
@@ -149,14 +144,14 @@ def _mark_saving(axes: Any, saved: LabelsSaved) -> None:
     ours, baseline = saved.ours or 0.0, saved.baseline or 0.0
     low, high = axes.get_ylim()
     foot = low + 0.07 * (high - low)
-    axes.plot([min(ours, baseline), max(ours, baseline)], [saved.target] * 2, color=_INK, linewidth=0.9, zorder=10)
-    axes.vlines([ours, baseline], low, saved.target, color=_INK, linewidth=0.9, linestyle=(0, (1, 2.5)), zorder=10)
-    arrow = {"arrowstyle": "<->", "color": _INK, "linewidth": 1.0, "shrinkA": 1, "shrinkB": 1}
+    axes.plot([min(ours, baseline), max(ours, baseline)], [saved.target] * 2, color=INK, linewidth=0.9, zorder=10)
+    axes.vlines([ours, baseline], low, saved.target, color=INK, linewidth=0.9, linestyle=(0, (1, 2.5)), zorder=10)
+    arrow = {"arrowstyle": "<->", "color": INK, "linewidth": 1.0, "shrinkA": 1, "shrinkB": 1}
     axes.annotate("", (ours, foot), (baseline, foot), arrowprops=arrow, zorder=11)
     words = f"{abs(baseline - ours):g} labels {'saved' if ours < baseline else 'more'} at {saved.target:.1%}"
     place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "va": "center"}
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    axes.annotate(words, ((ours + baseline) / 2, foot), **place, color=_INK, fontsize=9, bbox=box, zorder=11)
+    axes.annotate(words, ((ours + baseline) / 2, foot), **place, color=INK, fontsize=9, bbox=box, zorder=11)
     axes.set_ylim(low, high)
 
 

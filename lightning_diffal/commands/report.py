@@ -1,0 +1,63 @@
+"""`diffal report`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `diffal`.
+
+    Args:
+        commands: what `ArgumentParser.add_subparsers` gave.
+    """
+    parser = commands.add_parser(
+        "report",
+        help="a run as a page: what was learned, what was asked and why",
+        description="Write a run as one HTML page, without scripts and with its pictures inside (and beside it as PNG "
+        "files): learning curve, rounds, what was asked and why, balance of classes, exploration, map of the pool. "
+        "The run may be going on meanwhile.",
+    )
+    parser.add_argument(
+        "source", metavar="RUN", type=Path, help="folder of a run (its run_dir), or a JSON file of a history"
+    )
+    parser.add_argument("--out", type=Path, help="page to write (default: report.html in the folder)")
+    parser.add_argument(
+        "--features", type=Path, help="a .npy file with one row of features a point, for the map of the pool"
+    )
+    parser.add_argument("--title", help="title of the page (default: the run's name)")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from lightning_diffal.exceptions import ConfigurationError
+    from lightning_diffal.report import html_report  # torch and matplotlib take seconds
+
+    source: Path = options.source
+    out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
+    features = None if options.features is None else _matrix(options.features)
+    try:
+        page, *pictures = html_report(source, out, features=features, title=options.title)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename or out}: {error.strerror}.") from error
+    print(f"Page      {page}")
+    if pictures:
+        print(f"Pictures  {', '.join(map(str, pictures))}")
+    return 0
+
+
+def _matrix(path: Path) -> Any:
+    import numpy as np
+
+    from lightning_diffal.exceptions import ConfigurationError
+
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise ConfigurationError(f"--features {path}: {error.strerror}.") from error
+    except ValueError as error:  # numpy's own words propose to unpickle it
+        raise ConfigurationError(f"--features {path} is no .npy file of numbers.") from error
