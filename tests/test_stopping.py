@@ -262,11 +262,12 @@ def test_measuring_changes_no_pick_and_reads_the_data_set_once(monkeypatch):
         return call(self, trainer, data, indices, wanted, seed, **kwargs)
 
     monkeypatch.setattr(FeatureExtractor, "__call__", counted)
-    plain = ActiveLearning(DiffusionSampler(network_margin=False), query_size=6, max_rounds=3, seed=5)
+    sampler = DiffusionSampler(network_margin=False)
+    plain = ActiveLearning(sampler, query_size=6, max_rounds=3, seed=5)
     run(plain)
     assert passes == [(120, ["features"])] * 3
     passes.clear()
-    measured = ActiveLearning(DiffusionSampler(network_margin=False), query_size=6, max_rounds=3, seed=5, stopping=Measured())
+    measured = ActiveLearning(sampler, query_size=6, max_rounds=3, seed=5, stopping=Measured())
     run(measured)
     assert passes == [(120, ["features", "probabilities"])] * 3
     for a, b in zip(plain.history, measured.history, strict=True):
