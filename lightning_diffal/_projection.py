@@ -49,15 +49,17 @@ def projected_search(features: FloatArray, n_neighbors: int, *, metric: str = "e
         points = points @ torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_AXES:].float()
     width = min(_SPARE * n_neighbors, n_points - 1)
     n_groups = max(-(-n_points // _GROUPED), width)
-    right = torch.zeros(n_groups * _GROUPED, points.shape[1])
-    right[:n_points] = points
-    norms = torch.full((len(right),), torch.inf)  # nobody is near to what fills up the last group
-    norms[:n_points] = points.square().sum(dim=1)
+    # |y|^2 - 2 x.y in one product; nobody is near to what fills up the last group
+    norms = points.square().sum(dim=1, keepdim=True)
+    left = torch.cat([-2 * points, torch.ones_like(norms)], dim=1)
+    right = torch.zeros(points.shape[1] + 1, n_groups * _GROUPED)
+    right[-1] = torch.inf
+    right[:, :n_points] = torch.cat([points, norms], dim=1).T
     found = np.empty((n_points, width), dtype=np.int64)
-    buffer = torch.empty(min(_ROWS, n_points), len(right))
+    buffer = torch.empty(min(_ROWS, n_points), right.shape[1])
     for start in range(0, n_points, _ROWS):
         rows = torch.arange(start, min(start + _ROWS, n_points))
-        gram = torch.addmm(norms, points[rows], right.T, alpha=-2, out=buffer[: len(rows)])
+        gram = torch.mm(left[rows], right, out=buffer[: len(rows)])
         gram[rows - start, rows] = torch.inf
         grouped = gram.view(len(rows), _GROUPED, n_groups)
         best = grouped.amin(dim=1).topk(width, dim=1, largest=False, sorted=False).indices
