@@ -1,6 +1,7 @@
 """Errors of the package; each also inherits the builtin that a caller would expect to catch."""
 
 __all__ = [
+    "AnswerFileError",
     "ConfigurationError",
     "DiffalError",
     "FeatureError",
@@ -9,6 +10,7 @@ __all__ = [
     "InvalidTypeError",
     "LoaderMismatchError",
     "ResumeError",
+    "ServerError",
 ]
 
 
@@ -32,6 +34,10 @@ class InvalidLabelError(DiffalError, ValueError, TypeError):
     """A label of the wrong type, the wrong shape or out of range. Nothing was applied."""
 
 
+class AnswerFileError(DiffalError, ValueError):
+    """A file of answers that cannot be read; it says file, line and reason. Nothing was applied."""
+
+
 class FeatureError(DiffalError, RuntimeError, ValueError):
     """Features could not be found, or are not finite."""
 
@@ -42,3 +48,7 @@ class LoaderMismatchError(DiffalError, RuntimeError):
 
 class ResumeError(DiffalError, RuntimeError):
     """A checkpoint that does not belong to this run, data set or model."""
+
+
+class ServerError(DiffalError, RuntimeError, ConnectionError):
+    """A server that cannot be reached, or refuses what it is asked. Nothing was applied, and nothing is lost."""

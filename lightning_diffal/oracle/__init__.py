@@ -1,6 +1,8 @@
-"""Where labels come from: the data set itself, or a function."""
+"""Where labels come from: the data set itself, a function, or people."""
 
+from lightning_diffal.oracle._label_studio_tasks import label_config
 from lightning_diffal.oracle.base import PENDING, SKIP, Oracle, Question, checked_answers, checked_corrections
+from lightning_diffal.oracle.label_studio import LabelStudioOracle
 from lightning_diffal.oracle.simulated import CallableOracle, DatasetOracle, as_oracle
 
 __all__ = [
@@ -8,9 +10,11 @@ __all__ = [
     "SKIP",
     "CallableOracle",
     "DatasetOracle",
+    "LabelStudioOracle",
     "Oracle",
     "Question",
     "as_oracle",
     "checked_answers",
     "checked_corrections",
+    "label_config",
 ]
