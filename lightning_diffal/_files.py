@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_csv"]
+__all__ = ["escape_cell", "replacing", "unescape_cell", "write_csv"]
+
+# What a spreadsheet runs as a formula; an apostrophe before it is one that was written by `escape_cell`.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 @contextmanager
@@ -64,8 +68,30 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([_inert(cell) for cell in row] for row in (header, *rows))
+        writer.writerows([escape_cell(cell) for cell in row] for row in (header, *rows))
 
 
-def _inert(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+def escape_cell(cell: object) -> object:
+    """The cell with an apostrophe before it where a spreadsheet would run it as a formula.
+
+    Args:
+        cell: text; anything else is as harmless as it is.
+
+    Example:
+        >>> escape_cell("=1+1"), escape_cell("a=1"), escape_cell(-3)
+        ("'=1+1", 'a=1', -3)
+    """
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def unescape_cell(cell: str) -> str:
+    """The text that `escape_cell` made this of; text that it did not touch stays as it is.
+
+    Args:
+        cell: as it stands in the file.
+
+    Example:
+        >>> [unescape_cell(str(escape_cell(text))) for text in ("=1", "'=1", "'a", "-")]
+        ['=1', "'=1", "'a", '-']
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

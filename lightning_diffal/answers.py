@@ -156,7 +156,7 @@ class _Answers:
             # somebody is at it: what cannot be read now may be mended, or written to its end, before the next look
             if str(error) != self.refused:
                 self.refused = str(error)
-                rank_zero_warn(f"{error} Mend it: it is looked at again.")
+                rank_zero_warn(f"{error} The answers are looked at again in a while.")
             return {}, [], {}
         return corrections, [index for index, value in answers.items() if value is SKIP], labels
 

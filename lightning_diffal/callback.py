@@ -372,8 +372,9 @@ class ActiveLearning(pl.Callback):
             self.recorder = Recorder.open(self, trainer, pl_module, self._saved or self._handback.last)
             self.recorder.keep(pl_module, first=True)  # the weights that every round starts from
         if not is_rehearsal(trainer):
-            folder = None if self.recorder.folder is None else self.recorder.folder.path
-            self.ranks.decide(lambda: self.oracle.prepare(data, folder))
+            folder = self.recorder.folder
+            known = (None, None) if folder is None else (folder.path, folder.journal.run)
+            self.ranks.decide(lambda: self.oracle.prepare(data, *known))
 
     def _look_at_data(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Number of classes from the model where nobody gave it; every known label must fit."""

@@ -54,7 +54,8 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         num_classes: default: as many as `class_names`, else as the model has outputs.
         class_names: names of the classes, for people.
         target: where an item holds its label: a position, a key, or `"auto"` (the last of two or more; the first
-            of the keys `label`, `labels`, `target`, `targets`, `y`).
+            of the keys `label`, `labels`, `target`, `targets`, `y`). Items without a label get theirs there: behind
+            the rest, under the key given, else under `label` (`labels` beside `input_ids` or `pixel_values`).
         targets: `(N,)` or `(N, C)` labels of all points, where they are known without reading items.
         ids: a unique, stable name for each point. Default: relative paths of image-folder data sets, else positions.
         batch_size: of training, validation and test.

@@ -24,6 +24,7 @@ MISSING: Final = object()
 """What `read_target` gives for an item that holds no label."""
 
 _KEYS = ("label", "labels", "target", "targets", "y")
+_MODEL_INPUTS = ("input_ids", "inputs_embeds", "input_features", "input_values", "pixel_values")
 _LARGEST = np.iinfo(np.int64).max
 
 
@@ -113,7 +114,8 @@ def with_target(item: Any, label: Label, target: Target = "auto", class_names: S
     Args:
         item: an item of the data set; it is not changed.
         label: the label to put in.
-        target: where it belongs. An item without any label becomes `(x, label)`, or gets the key.
+        target: where it belongs. An item without any label becomes `(x, label)`, or gets the key; with `"auto"` that is
+            `label`, and `labels` beside `input_ids` and what else models of Hugging Face take, since they take it too.
         class_names: for items that hold their labels by name.
 
     Example:
@@ -122,7 +124,7 @@ def with_target(item: Any, label: Label, target: Target = "auto", class_names: S
     """
     place = _place(item, target)
     if isinstance(item, Mapping):
-        key = place if place is not None else (target if isinstance(target, str) and target != "auto" else _KEYS[0])
+        key = _new_key(item, target) if place is None else place
         changed = _own_copy(item)
         changed[key] = _like(item.get(key), label, class_names)
         return changed
@@ -178,6 +180,12 @@ def _place(item: Any, target: Target) -> Any:
     if isinstance(target, str) or not -len(item) <= target < len(item):
         return None
     return target
+
+
+def _new_key(item: Mapping[Any, Any], target: Target) -> str:
+    if isinstance(target, str) and target != "auto":
+        return target
+    return "labels" if any(name in item for name in _MODEL_INPUTS) else "label"
 
 
 def _own_copy(item: Mapping[Any, Any]) -> MutableMapping[Any, Any]:

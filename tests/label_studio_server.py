@@ -104,12 +104,12 @@ def record(server, folder):
         name = "several" if multiple else "single"
         data = ActiveDataModule([f"text {i}" for i in range(12)], initial_labels={0: 1}, class_names=CHOICES)
         with tempfile.TemporaryDirectory() as own:
-            oracle = LabelStudioOracle(own, multiple=multiple)
+            oracle = LabelStudioOracle(own, multilabel=multiple)
             asked = np.array([7, 3, 11, 4, 9, 2])
             details = {"predicted": np.array([1, 0, 2, -1, 0, 1]), "margin": np.full(6, 0.1), "reach": np.full(6, 0.2)}
             oracle.ask(Question(Query(asked, np.ones(6), details), asked, 0, "a-run"), data)
             tasks = json.loads(Path(own, "tasks-round-000.json").read_text())
-        config = label_config(CHOICES, "text", multiple=multiple)
+        config = label_config(CHOICES, "text", multilabel=multiple)
         client = server.client()
         project = client.projects.create(title=f"recorded {name}", label_config=config).id
         client.projects.import_tasks(project, request=tasks)

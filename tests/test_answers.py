@@ -24,8 +24,8 @@ class Scripted(Oracle):
         self.looks, self.timeout, self.told_corrections = list(looks), timeout, list(corrections)
         self.questions, self.calls, self.prepared = [], [], []
 
-    def prepare(self, data, folder):
-        self.prepared.append(folder)
+    def prepare(self, data, folder, run_id):
+        self.prepared.append((folder, run_id))
 
     def ask(self, question, data):
         self.questions.append(question)
@@ -75,10 +75,11 @@ def run(oracle, data=None, query_size=4, max_rounds=2, run_dir=False, model=None
 def test_hooks_come_in_order_and_say_what_is_asked(tmp_path):
     oracle = Scripted()
     active, _ = run(oracle, run_dir=tmp_path)
-    assert oracle.prepared == [tmp_path] and oracle.calls == ["ask", "corrections", "answer"] * 2
+    assert oracle.prepared == [(tmp_path, oracle.questions[0].run_id)] and len(oracle.questions[0].run_id) > 8
+    assert oracle.calls == ["ask", "corrections", "answer"] * 2
     for round_, question in enumerate(oracle.questions):
         query = active.history[round_].query
-        assert question.round == round_ and question.query is query and len(question.run_id) > 8
+        assert question.round == round_ and question.query is query
         assert question.indices.tolist() == query.indices.tolist()
 
 
@@ -151,14 +152,17 @@ class TestWaiting:
 
     def test_an_answer_that_is_refused_is_told_and_may_be_mended(self):
         wrong = lambda indices: {**truth(indices[1:]), indices[0]: 7}  # noqa: E731
-        with pytest.warns(UserWarning, match=r"at most 2, but got 7.*Mend it") as told:
+        with pytest.warns(UserWarning, match=r"at most 2, but got 7.*looked at again") as told:
             active, data = run(Scripted(wrong, wrong, truth, timeout=None), max_rounds=1)
-        assert sum("Mend it" in str(w.message) for w in told) == 1
+        assert sum("looked at again" in str(w.message) for w in told) == 1
         assert len(active.history) == 2 and data.labels.tolist() == [TRUTH[i] for i in data.labelled_indices]
 
     def test_a_refused_answer_is_an_error_in_the_end(self):
         wrong = lambda indices: {indices[0]: 7}  # noqa: E731
-        with pytest.raises(InvalidLabelError, match="at most 2, but got 7"), pytest.warns(UserWarning, match="Mend it"):
+        with (
+            pytest.raises(InvalidLabelError, match="at most 2, but got 7"),
+            pytest.warns(UserWarning, match="looked at again"),
+        ):
             run(Scripted(*[wrong] * 10_000, timeout=0.05))
 
     def test_other_errors_are_not_waited_for(self):

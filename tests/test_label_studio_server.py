@@ -61,7 +61,7 @@ def question(indices=ASKED):
 
 def opened(server, title, data, **kwargs):
     oracle = LabelStudioOracle(url=server.url, project=title, **kwargs)
-    oracle.prepare(data, None)
+    oracle.prepare(data, None, None)
     return oracle
 
 
@@ -110,7 +110,7 @@ def test_ten_tasks_once_each_half_of_them_answered_and_one_corrected(server):
 
 def test_several_labels(server):
     data = texts()
-    oracle = opened(server, "several", data, multiple=True)
+    oracle = opened(server, "several", data, multilabel=True)
     oracle.ask(question(), data)
     ids = server.ids(oracle._place.number)
     server.annotate(ids["17"], "cat", "bird")
@@ -179,7 +179,7 @@ def test_errors_in_one_line(server, monkeypatch):
         (f"{server.url}/nowhere", 1, "not found"),
     ]:
         with pytest.raises(ServerError, match=match) as caught:
-            LabelStudioOracle(url=url, project=project).prepare(data, None)
+            LabelStudioOracle(url=url, project=project).prepare(data, None, None)
         assert server.key not in str(caught.value) and "\n" not in str(caught.value)
     client = server.client()
     for title, config, match in [

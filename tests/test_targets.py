@@ -241,3 +241,19 @@ class TestWithoutTarget:
         batch = {"x": X, "labels": 1}
         without_target(batch)
         assert "labels" in batch
+
+
+@pytest.mark.parametrize(
+    ("item", "target", "key"),
+    [
+        ({"x": 1}, "auto", "label"),
+        ({"x": 1}, 1, "label"),
+        ({"x": 1}, "class", "class"),
+        ({"input_ids": [1], "attention_mask": [1]}, "auto", "labels"),
+        ({"pixel_values": 1}, "auto", "labels"),
+        ({"input_ids": [1]}, "label", "label"),
+        ({"input_ids": [1], "label": None}, "auto", "label"),
+    ],
+)
+def test_where_a_dict_without_a_label_gets_one(item, target, key):
+    assert with_target(item, 2, target) == {**item, key: 2}

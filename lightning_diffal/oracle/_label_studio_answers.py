@@ -174,7 +174,7 @@ def latest(tasks: Iterable[AnnotatedTask]) -> dict[str, list[AnnotatedTask]]:
     return by_id
 
 
-def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multiple: bool) -> Any:
+def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multilabel: bool) -> Any:
     """What the annotations of one point amount to.
 
     A ground truth goes before all others. Of each person the last annotation counts, skips do not outvote labels, and
@@ -183,7 +183,7 @@ def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multiple: b
     Args:
         tasks: all tasks of the point.
         names: of the classes, in their order.
-        multiple: whether a point has several classes, or none.
+        multilabel: whether a point has several classes, or none.
 
     Returns:
         A class, or zeros and ones; `SKIP` where nobody could tell; `PENDING` where nobody has said anything;
@@ -195,7 +195,7 @@ def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multiple: b
     Example:
         >>> said = [Annotation(who, _NEVER, False, False, (what,)) for who, what in zip("abc", ["cat", "dog", "cat"])]
         >>> task = AnnotatedTask("task 1", ("3", "1"), "a.png", None, _NEVER, tuple(said))
-        >>> verdict([task], ["dog", "cat"], multiple=False)
+        >>> verdict([task], ["dog", "cat"], multilabel=False)
         1
     """
     said = [(task, annotation) for task in tasks for annotation in task.annotations]
@@ -206,7 +206,7 @@ def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multiple: b
     votes: Counter[Any] = Counter()
     for task, annotation in last.values():
         if not annotation.skipped:
-            label = _label(task, annotation, names, multiple)
+            label = _label(task, annotation, names, multilabel)
             votes.update([] if label is None else [label])
     if not votes:
         return SKIP if any(annotation.skipped for _, annotation in last.values()) else PENDING
@@ -215,21 +215,21 @@ def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multiple: b
 
 
 def _label(
-    task: AnnotatedTask, annotation: Annotation, names: Sequence[str], multiple: bool
+    task: AnnotatedTask, annotation: Annotation, names: Sequence[str], multilabel: bool
 ) -> int | tuple[int, ...] | None:
     if annotation.choices is None:
-        return (0,) * len(names) if multiple else None
+        return (0,) * len(names) if multilabel else None
     known = {unicodedata.normalize("NFC", name).strip(): place for place, name in enumerate(names)}
     chosen = list(dict.fromkeys(unicodedata.normalize("NFC", choice).strip() for choice in annotation.choices))
     unknown = [choice for choice in chosen if choice not in known]
     if unknown:
         raise MalformedError(f"{task.where} has the label {unknown[0]!r}, but the classes are {_few(names)}")
     places = [known[choice] for choice in chosen]
-    if multiple:
+    if multilabel:
         return tuple(int(place in places) for place in range(len(names)))
     if len(places) > 1:
         raise MalformedError(
-            f"{task.where} has the labels {_few(chosen)}, but a point has one (`LabelStudioOracle(multiple=True)` "
+            f"{task.where} has the labels {_few(chosen)}, but a point has one (`LabelStudioOracle(multilabel=True)` "
             "takes several)"
         )
     return places[0] if places else None

@@ -20,7 +20,16 @@ from lightning_diffal.targets import Target, without_target
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
 
-__all__ = ["ID", "ITEM", "content_of", "default_task_data", "label_config", "label_names", "make_task", "to_name_of"]
+__all__ = [
+    "ID",
+    "ITEM",
+    "content_digest",
+    "default_task_data",
+    "label_config",
+    "label_names",
+    "make_task",
+    "to_name_of",
+]
 
 ID, ITEM, ROUND, WHY = "diffal_id", "diffal_item", "diffal_round", "diffal_why"
 """Keys in a task's data. They stand there and not in `meta`, since JSON-MIN exports hold nothing else of a task."""
@@ -34,7 +43,7 @@ def label_config(
     *,
     from_name: str = "label",
     to_name: str | None = None,
-    multiple: bool = False,
+    multilabel: bool = False,
 ) -> str:
     """A labelling configuration for a Label Studio project: one item, and a choice of classes below it.
 
@@ -43,7 +52,7 @@ def label_config(
         kind: what is shown. Its data stands in a task under a key of that name.
         from_name: name of the choices.
         to_name: name of what is shown. Default: `kind`.
-        multiple: for multi-label targets: several choices, or none.
+        multilabel: several choices, or none.
 
     Returns:
         XML for the project's settings, Labelling Interface, Code.
@@ -67,7 +76,7 @@ def label_config(
     shown = to_name or kind
     ElementTree.SubElement(view, kind.capitalize(), name=shown, value=f"${kind}")
     # an annotation without a choice says that no class applies, which only a multi-label target can mean
-    rule = {"choice": "multiple"} if multiple else {"choice": "single", "required": "true"}
+    rule = {"choice": "multiple"} if multilabel else {"choice": "single", "required": "true"}
     choices = ElementTree.SubElement(view, "Choices", {"name": from_name, "toName": shown, **rule})
     for name in class_names:
         ElementTree.SubElement(choices, "Choice", value=str(name))
@@ -128,7 +137,7 @@ def default_task_data(index: int, item: Any, id_: str, target: Target = "auto") 
     )
 
 
-def content_of(data: ActiveDataModule, index: int) -> str | None:
+def content_digest(data: ActiveDataModule, index: int) -> str | None:
     """A short digest of a point's item, where the point is known by its position only; else `None`.
 
     A project may hold tasks of another data set under the same numbers: their labels must not be taken for ours.
@@ -190,7 +199,7 @@ def make_task(
     names, pool, query = label_names(data), data.pool, question.query
     places = np.flatnonzero(query.indices == index)
     details = {n: _plain(v[places[0]]) for n, v in query.details.items()} if len(places) else {}
-    content = content_of(data, index)
+    content = content_digest(data, index)
     shown = {**fields, ID: pool.id_of(index), ROUND: question.round, WHY: _why(details)}
     meta: dict[str, Any] = {"run": question.run_id, "round": question.round}
     if len(places):
@@ -214,12 +223,14 @@ def make_task(
 def _prediction(
     predicted: list[str], details: Mapping[str, Any], round_: int, from_name: str, to_name: str
 ) -> dict[str, Any]:
-    """The suggested label. Its score is the share of the label's lead in all that diffused here, from 0 to 1."""
+    """The suggested label, and how sure it is, from 0 to 1."""
     result = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": predicted}}
     prediction: dict[str, Any] = {"model_version": f"lightning-diffal round {round_}", "result": [result]}
-    margin, reach = details.get("margin"), details.get("reach")
-    if isinstance(margin, float) and isinstance(reach, float) and reach > 0:
-        prediction["score"] = min(max(margin / reach, 0.0), 1.0)
+    margin, reach, sure = details.get("margin"), details.get("reach"), details.get("probability")
+    if sure is None and isinstance(margin, float) and isinstance(reach, float) and reach > 0:
+        sure = margin / reach  # of the walks that meet a label, how many more meet the first class than the second
+    if sure is not None:
+        prediction["score"] = min(max(sure, 0.0), 1.0)
     return prediction
 
 

@@ -88,12 +88,13 @@ class Oracle(ABC):
     timeout: float | None = 0.0
     poll_seconds: float = 5.0
 
-    def prepare(self, data: ActiveDataModule, folder: Path | None) -> None:  # noqa: B027  # a hook
+    def prepare(self, data: ActiveDataModule, folder: Path | None, run_id: str | None) -> None:  # noqa: B027  # a hook
         """Refuse what cannot work: called when a fit begins, before anything trains.
 
         Args:
             data: whose points will be asked.
             folder: of the run; `None` where it writes nothing (`run_dir=False`).
+            run_id: of the run's journal; `None` where there is none.
         """
 
     def ask(self, question: Question, data: ActiveDataModule) -> None:  # noqa: B027  # a hook

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_diffal._arguments import check_waiting
 from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.oracle import _label_studio_answers as answers
@@ -17,7 +18,7 @@ from lightning_diffal.oracle._label_studio_folder import LabelStudioFolder
 from lightning_diffal.oracle._label_studio_server import LabelStudioServer, checked_url
 from lightning_diffal.oracle._label_studio_tasks import (
     ID,
-    content_of,
+    content_digest,
     default_task_data,
     label_config,
     label_names,
@@ -72,7 +73,7 @@ class LabelStudioOracle(Oracle):
         to_name: name of what they are about. Default: what the project says; in files `"image"` or `"text"`.
         task_data: `task_data(index, item, id)` returns what is shown of an item, as a dict. Default: its text, path or
             address, or the plain fields of a dict, without its label.
-        multiple: whether a point has several classes, or none: multi-label targets.
+        multilabel: whether a point may have several classes, or none. Default: as the known labels are.
         api_key_env: the environment variable that holds the key.
         timeout: seconds for which a fit waits in place for answers. 0: not at all, and it ends with its state saved.
             `None`: for ever.
@@ -106,7 +107,7 @@ class LabelStudioOracle(Oracle):
         from_name: str = "label",
         to_name: str | None = None,
         task_data: Callable[[int, Any, str], Mapping[str, Any]] | None = None,
-        multiple: bool = False,
+        multilabel: bool | None = None,
         api_key_env: str = "LABEL_STUDIO_API_KEY",
         timeout: float | None = 0.0,
         poll_seconds: float = 5.0,
@@ -120,11 +121,8 @@ class LabelStudioOracle(Oracle):
             raise InvalidTypeError(f"Expected argument `project` to be a number or a title, but got {project!r}.")
         if task_data is not None and not callable(task_data):
             raise InvalidTypeError(f"Expected argument `task_data` to be a function, but got {task_data!r}.")
-        for name, seconds in {"timeout": timeout, "poll_seconds": poll_seconds}.items():
-            may = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0
-            if not may and not (name == "timeout" and seconds is None):
-                raise ConfigurationError(f"Expected argument `{name}` to be a number of seconds, but got {seconds!r}.")
-        self.from_name, self.to_name, self.task_data, self.multiple = from_name, to_name, task_data, multiple
+        check_waiting(timeout, poll_seconds)
+        self.from_name, self.to_name, self.task_data, self.multilabel = from_name, to_name, task_data, multilabel
         self.timeout, self.poll_seconds = timeout, poll_seconds
         self._place: LabelStudioFolder | LabelStudioServer | None = None
         if url is not None and project is not None:
@@ -139,20 +137,21 @@ class LabelStudioOracle(Oracle):
 
     # ---------------------------------------------------------------------------------------------------- hooks
 
-    def prepare(self, data: ActiveDataModule, folder: Path | None) -> None:
+    def prepare(self, data: ActiveDataModule, folder: Path | None, run_id: str | None) -> None:
         """Choose the folder, or look whether the server, the key and the project are what is needed.
 
         Args:
             data: whose points will be asked.
-            folder: of the run.
+            folder: of the run; `None` where it writes nothing.
+            run_id: of the run's journal.
 
         Raises:
             ConfigurationError: no folder, no key, no such project, or one that asks for something else.
             ServerError: the server does not answer.
         """
-        names, fields = label_names(data), self._fields(0, data)  # whether an item can be shown at all
+        names, config = label_names(data), self._config(self._fields(0, data), data)  # refuses what cannot be shown
         if isinstance(self._place, LabelStudioServer):
-            self.to_name = self._place.open(self._config(fields, names), names, self.to_name)
+            self.to_name = self._place.open(config, names, self.to_name)
         elif self._place is None:
             if folder is None:
                 raise ConfigurationError(
@@ -177,7 +176,7 @@ class LabelStudioOracle(Oracle):
         if isinstance(place, LabelStudioServer):
             place.add(tasks)
         elif tasks:
-            place.add(tasks, question.round, self._config(tasks[0]["data"], label_names(data)))
+            place.add(tasks, question.round, self._config(tasks[0]["data"], data))
 
     def answer(self, indices: IntArray, data: ActiveDataModule) -> Mapping[int, Any]:
         """Labels of the points that somebody labelled, `SKIP` for those that nobody could.
@@ -236,24 +235,33 @@ class LabelStudioOracle(Oracle):
             for i in indices
         ]
 
-    def _config(self, fields: Mapping[str, Any], names: list[str]) -> str | None:
+    def _config(self, fields: Mapping[str, Any], data: ActiveDataModule) -> str | None:
         """A labelling configuration for what is shown, where that is an image or a text."""
         kind: Any = to_name_of(fields)
         if kind not in ("image", "text"):
             return None
-        return label_config(names, kind, from_name=self.from_name, to_name=self.to_name, multiple=self.multiple)
+        return label_config(
+            label_names(data),
+            kind,
+            from_name=self.from_name,
+            to_name=self.to_name,
+            multilabel=self._has_several(data),
+        )
+
+    def _has_several(self, data: ActiveDataModule) -> bool:
+        return isinstance(data.pool.placeholder, tuple) if self.multilabel is None else self.multilabel
 
     def _verdicts(self, indices: IntArray, data: ActiveDataModule) -> dict[int, Any]:
         """What the annotations amount to, by index; without points of which nothing can be said yet."""
         if not len(indices):
             return {}
         tasks = self._annotated(data)
-        names, found = label_names(data), {}
+        names, several, found = label_names(data), self._has_several(data), {}
         problems, disputed = [], []
         for index in indices.tolist():
             own = tasks.get(data.pool.id_of(index), [])
             try:
-                label = answers.verdict(own, names, multiple=self.multiple)
+                label = answers.verdict(own, names, multilabel=several)
             except answers.MalformedError as error:
                 problems.append(str(error))
                 continue
@@ -288,7 +296,7 @@ class LabelStudioOracle(Oracle):
         problems = []
         for index in indices:
             own = [task for task in self._latest[data.pool.id_of(index)] if task.content is not None]
-            content = content_of(data, index) if own else None
+            content = content_digest(data, index) if own else None
             problems += [
                 f"{task.where} has the id {task.id!r}, but was made of another item than point {index} is: a project "
                 "serves one data set"
