@@ -132,8 +132,8 @@ class _Tasks:
         self.server = server
 
     def list(self, project, query, fields, page_size):
-        self.server.check("list tasks")
         filters = json.loads(query)["filters"]
+        self.server.check("look up" if "in_list" in query else "look")
         assert filters["conjunction"] == "or" and len(query) < 4000
         found = [
             task

@@ -48,7 +48,7 @@ class LabelStudioServer:
     def __str__(self) -> str:
         name = repr(self.project) if self.number is None else f"{self.number}"
         title = f" ({self.project!r})" if isinstance(self.project, str) and self.number is not None else ""
-        return f"project {name}{title} at {self.url}"
+        return f"Label Studio project {name}{title} at {self.url}"
 
     def open(self, config: str | None, names: Sequence[str], to_name: str | None) -> str:
         """Find the project and look whether its choices are the classes.

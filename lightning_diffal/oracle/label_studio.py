@@ -117,6 +117,8 @@ class LabelStudioOracle(Oracle):
                 "Expected `url` and `project` together, for a server, or neither of them, for files in `folder`; "
                 f"but got folder={folder!r}, project={project!r} and {'no' if url is None else 'a'} url."
             )
+        if folder is not None and not isinstance(folder, str | PathLike):
+            raise InvalidTypeError(f"Expected argument `folder` to be a path or None, but got {folder!r}.")
         if isinstance(project, bool) or not isinstance(project, int | str | None) or project == "":
             raise InvalidTypeError(f"Expected argument `project` to be a number or a title, but got {project!r}.")
         if task_data is not None and not callable(task_data):
@@ -208,6 +210,11 @@ class LabelStudioOracle(Oracle):
         bought = labelled[pool.rounds_of(labelled) > 0]
         found = self._verdicts(np.concatenate([bought, pool.skipped_indices]), data)
         now = pool.labels_of(bought)
+        self._tell_once(
+            [repr(pool.id_of(i)) for i in found if i in now and found[i] is SKIP],
+            "Label Studio now says of {} points that nobody can tell, after their labels were used: {}. They stay as "
+            "they are, since a label can only be replaced by another one.",
+        )
         changed = {i: label for i, label in found.items() if label is not SKIP and label != now.get(i)}
         self._refuse_strangers(list(changed), data)
         return changed
@@ -270,7 +277,11 @@ class LabelStudioOracle(Oracle):
             elif label is not PENDING:
                 found[index] = label
         answers.refuse(problems)
-        self._tell(disputed)
+        self._tell_once(
+            disputed,
+            "The annotators of {} points do not agree: {}. Nothing changes there until more than half of them say the "
+            "same, or one annotation is marked as ground truth.",
+        )
         return found
 
     def _annotated(self, data: ActiveDataModule) -> dict[str, list[answers.AnnotatedTask]]:
@@ -305,12 +316,9 @@ class LabelStudioOracle(Oracle):
             ]
         answers.refuse(problems)
 
-    def _tell(self, disputed: list[str]) -> None:
-        new = [point for point in disputed if point not in self._told]
+    def _tell_once(self, points: list[str], words: str) -> None:
+        """Warn of points, of each once."""
+        new = [point for point in points if point not in self._told]
         self._told |= set(new)
         if new:
-            rank_zero_warn(
-                f"The annotators of {len(new)} points do not agree: {', '.join(new[:5])}{', ...' if new[5:] else ''}. "
-                "Nothing changes there until more than half of them say the same, or one annotation is marked as "
-                "ground truth."
-            )
+            rank_zero_warn(words.format(len(new), f"{', '.join(new[:5])}{', ...' if new[5:] else ''}"))
