@@ -80,7 +80,7 @@ class FakeServer:
         return self.clock.isoformat().replace("+00:00", "Z")
 
     def task_of(self, id_):
-        (task,) = [task for task in self.tasks.values() if task["data"]["diffal_id"] == str(id_)]
+        (task,) = [task for task in self.tasks.values() if task["data"].get("diffal_id") == str(id_)]
         return task
 
     def annotate(self, id_, *choices, author=1, **more):

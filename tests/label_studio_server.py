@@ -6,7 +6,7 @@ From nothing, with a Python of 3.10 or newer:
     pip install -e '.[dev,label-studio]'
     export LABEL_STUDIO_BIN=/tmp/label-studio/bin/label-studio
     pytest -m slow tests/test_label_studio_server.py
-    python tests/label_studio_server.py tests/label_studio      # records the exports that the other tests read
+    python tests/label_studio_server.py tests/label_studio_exports      # records the exports that the other tests read
 
 The server has its own environment, since it pins many packages. It listens on 127.0.0.1 only, keeps everything in a
 folder that is thrown away, and is asked to send no statistics.

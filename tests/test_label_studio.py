@@ -15,7 +15,7 @@ from lightning_diffal.oracle._label_studio_tasks import default_task_data
 from tests.helpers import TRAIN, VAL, Net, Snapshots, quiet_trainer, same_weights
 from tests.label_studio_server import CHOICES
 
-RECORDED = pathlib.Path(__file__).with_name("label_studio")
+RECORDED = pathlib.Path(__file__).with_name("label_studio_exports")
 ASKED = np.array([7, 3, 11, 4, 9, 2])
 TRUTH = TRAIN.tensors[1].tolist()
 
@@ -102,7 +102,7 @@ class TestTasks:
         }
         assert first["predictions"] == [
             {
-                "model_version": "lightning-diffal round 4",
+                "model_version": "lightning-diffal",
                 "score": pytest.approx(0.25),
                 "result": [
                     {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["bird"]}}

@@ -81,6 +81,9 @@ def test_ten_tasks_once_each_half_of_them_answered_and_one_corrected(server):
     (prediction,) = task["predictions"]
     assert prediction["result"][0]["value"] == {"choices": ["dog"]} and prediction["score"] == pytest.approx(0.25)
 
+    shown = server.client().projects.get(oracle._place.number).model_version
+    assert shown == prediction["model_version"], "Label Studio shows the suggestions of one version only"
+
     assert oracle.corrections(data) == {} and oracle.answer(ASKED, data) == {}
     first = server.annotate(ids["17"], "bird")
     server.annotate(ids["3"], "cat")

@@ -214,18 +214,15 @@ def make_task(
         meta["predicted"] = predicted
     task: dict[str, Any] = {"data": shown if content is None else {**shown, ITEM: content}, "meta": meta}
     if predicted:
-        task["predictions"] = [
-            _prediction(predicted, details, question.round, from_name, to_name or to_name_of(fields))
-        ]
+        task["predictions"] = [_prediction(predicted, details, from_name, to_name or to_name_of(fields))]
     return task
 
 
-def _prediction(
-    predicted: list[str], details: Mapping[str, Any], round_: int, from_name: str, to_name: str
-) -> dict[str, Any]:
+def _prediction(predicted: list[str], details: Mapping[str, Any], from_name: str, to_name: str) -> dict[str, Any]:
     """The suggested label, and how sure it is, from 0 to 1."""
     result = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": predicted}}
-    prediction: dict[str, Any] = {"model_version": f"lightning-diffal round {round_}", "result": [result]}
+    # one version for all rounds: a project shows the predictions of the version that was imported first, and no others
+    prediction: dict[str, Any] = {"model_version": "lightning-diffal", "result": [result]}
     margin, reach, sure = details.get("margin"), details.get("reach"), details.get("probability")
     if sure is None and isinstance(margin, float) and isinstance(reach, float) and reach > 0:
         sure = margin / reach  # of the walks that meet a label, how many more meet the first class than the second

@@ -36,12 +36,15 @@ IntArray = npt.NDArray[np.int64]
 
 
 class LabelStudioOracle(Oracle):
-    """People label in [Label Studio](https://labelstud.io), with the suggested label as a prediction.
+    """People label in [Label Studio](https://labelstud.io), with the sampler's guess as a prediction.
+
+    A project shows the predictions of one model version; where it has seen others, choose `lightning-diffal` in its
+    settings.
 
     **Through files**, without `url`: each query is written as `tasks-round-NNN.json` into `folder`, for Label Studio's
     Import, and `label_config.xml` beside it, for the project's labelling interface. Put the project's exports, as JSON
     or JSON-MIN, into `exports/` in that folder, under any names: of a task in several exports the version that changed
-    last counts. JSON-MIN does not hold skipped tasks, so they stay open.
+    last counts. JSON-MIN holds neither skips nor ground truths: skipped tasks stay open.
 
     **Through a server**, with `url` and `project`: tasks are imported and answers read through Label Studio's SDK
     (`pip install "lightning-diffal[label-studio]"`). A task is known by the point's stable id and imported once,
@@ -55,7 +58,7 @@ class LabelStudioOracle(Oracle):
     **What leaves this machine**, when you import the files or give a `url`: for each point asked what `task_data`
     returns, its id (positions, or relative paths for image folders), a short digest of its content where the id is a
     position, the round, the sampler's figures on it, the suggested label, and id and label of the nearest labelled
-    point. The data set's own labels, items and weights are not sent.
+    point. No other label, no file and no weight is sent.
 
     **The key** of the server is read from the environment when it is needed, and is kept nowhere. Both kinds do:
     personal access tokens, and legacy tokens where the organization allows them.
@@ -77,7 +80,7 @@ class LabelStudioOracle(Oracle):
         api_key_env: the environment variable that holds the key.
         timeout: seconds for which a fit waits in place for answers. 0: not at all, and it ends with its state saved.
             `None`: for ever.
-        poll_seconds: how long to wait between two looks, which cost the server one request each.
+        poll_seconds: how long to wait between two looks, which cost the server two short requests each.
 
     Raises:
         ConfigurationError: arguments that do not go together.
