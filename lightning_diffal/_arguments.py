@@ -17,6 +17,7 @@ __all__ = [
     "check_integers",
     "check_reset",
     "check_run_dir",
+    "check_waiting",
     "checked_sampler",
 ]
 
@@ -67,6 +68,16 @@ def check_run_dir(run_dir: Any) -> None:
     """A folder, `None` for one of its own, or `False` for none."""
     if run_dir is not None and run_dir is not False and not isinstance(run_dir, str | PathLike):
         raise InvalidTypeError(f"Expected argument `run_dir` to be a path, None or False, but got {run_dir!r}.")
+
+
+def check_waiting(timeout: Any, poll_seconds: Any) -> None:
+    """How long an oracle is waited for, `None` for ever, and how long between two looks."""
+    for name, value, least in (("timeout", timeout, 0.0), ("poll_seconds", poll_seconds, 0.01)):
+        unlimited = name == "timeout" and value is None
+        if not unlimited and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
+            raise ConfigurationError(
+                f"Expected argument `{name}` to be a number of seconds of at least {least:g}, but got {value!r}."
+            )
 
 
 def as_seconds(max_time: Any) -> float | None:

@@ -10,6 +10,7 @@ __all__ = [
     "InvalidTypeError",
     "LoaderMismatchError",
     "ResumeError",
+    "ServerError",
 ]
 
 
@@ -47,3 +48,7 @@ class LoaderMismatchError(DiffalError, RuntimeError):
 
 class ResumeError(DiffalError, RuntimeError):
     """A checkpoint that does not belong to this run, data set or model."""
+
+
+class ServerError(DiffalError, RuntimeError, ConnectionError):
+    """A server that cannot be reached, or refuses what it is asked. Nothing was applied, and nothing is lost."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal._arguments import check_choice
+from lightning_diffal._arguments import check_choice, check_waiting
 from lightning_diffal._files import replacing
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError, InvalidTypeError
 from lightning_diffal.oracle.answer_files import Problems, Table, read_table
@@ -96,12 +96,7 @@ class FileOracle(Oracle):
         if folder is not None and not isinstance(folder, str | os.PathLike):
             raise InvalidTypeError(f"Expected argument `folder` to be a path or None, but got {folder!r}.")
         check_choice("format", format, ("csv", "jsonl", "both"))
-        for name, value, least in (("timeout", timeout, 0.0), ("poll_seconds", poll_seconds, 0.01)):
-            unlimited = name == "timeout" and value is None
-            if not unlimited and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
-                raise ConfigurationError(
-                    f"Expected argument `{name}` to be a number of seconds of at least {least:g}, but got {value!r}."
-                )
+        check_waiting(timeout, poll_seconds)
         if isinstance(cannot_tell, str) or not all(isinstance(word, str) and word.strip() for word in cannot_tell):
             raise ConfigurationError(f"Expected argument `cannot_tell` to be a list of words, but got {cannot_tell!r}.")
         try:
