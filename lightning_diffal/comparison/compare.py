@@ -13,17 +13,14 @@ from lightning_diffal._parallel import run_parallel
 from lightning_diffal._random import isolated_environment_seed, isolated_random_state
 from lightning_diffal.comparison.folder import ComparisonFolder, description
 from lightning_diffal.comparison.progress import display
-from lightning_diffal.comparison.result import Comparison, check_starts
-from lightning_diffal.comparison.runs import FORMAT, RunPlan, execute, prepared
+from lightning_diffal.comparison.result import Comparison, check_metric, check_starts
+from lightning_diffal.comparison.runs import FORMAT, RunPlan, callback_of, execute, prepared
 from lightning_diffal.comparison.specs import parse_sampler
-from lightning_diffal.comparison.task import Task
+from lightning_diffal.comparison.task import Task, title_of
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.samplers import QuerySampler
 
 __all__ = ["compare_samplers"]
-
-_OURS = ("sampler", "query_size", "max_rounds", "run_dir", "seed")
-"""Arguments of `ActiveLearning` that a comparison sets itself."""
 
 
 def compare_samplers(
@@ -82,12 +79,6 @@ def compare_samplers(
     chosen = _checked_samplers(samplers)
     wanted = _checked_seeds(seeds)
     trainer_settings, callback_settings = dict(trainer_kwargs or {}), dict(callback_kwargs or {})
-    clashing = [name for name in _OURS if name in callback_settings]
-    if clashing:
-        raise ConfigurationError(
-            f"Expected argument `callback_kwargs` without {', '.join(_OURS)}, which a comparison sets itself, "
-            f"but got {', '.join(clashing)}."
-        )
     settings = {
         "format": FORMAT,
         "task": description(task),
@@ -105,11 +96,16 @@ def compare_samplers(
     results = _finished(plans, folder, settings)
     missing = [plan for plan in plans if (plan.name, plan.seed) not in results]
     if missing:
-        _check(missing, workers)
+        _check(missing, workers)  # before the folder is made
         if folder is not None:
             folder.claim(settings)
-        results |= _run(missing, workers, folder, list(results.values()), progress)
-    return Comparison.from_results([results[plan.name, plan.seed] for plan in plans], metric=metric, settings=settings)
+        results |= _run(missing, workers, folder, list(results.values()), metric, progress)
+    return Comparison.from_results(
+        [results[plan.name, plan.seed] for plan in plans],
+        metric=metric,
+        settings=settings,
+        title=title_of(settings["task"]),
+    )
 
 
 def _checked_samplers(samplers: Any) -> dict[str, QuerySampler]:
@@ -163,6 +159,7 @@ def _check(plans: Sequence[RunPlan], workers: int) -> None:
                 "With workers > 1 the task, the samplers and all arguments have to be picklable: give a function or a "
                 f"class of a module, or workers=1. ({error})"
             ) from None
+    callback_of(plans[0])
     with isolated_random_state(), isolated_environment_seed():
         prepared(plans[0])
 
@@ -172,23 +169,26 @@ def _run(
     workers: int,
     folder: ComparisonFolder | None,
     known: Sequence[Mapping[str, Any]],
+    metric: str,
     progress: bool,
 ) -> dict[tuple[str, int], dict[str, Any]]:
     starts = [{"name": r["name"], "seed": r["seed"], "start": r["start"]} for r in known]
     with display(len(plans), plans[0].rounds + 1, wanted=progress) as show:
 
         def report(message: dict[str, Any]) -> None:
+            # both are checked now, and not after hours
             if "start" in message:
                 starts.append(message)
-                check_starts(starts)  # now, and not after hours
+                check_starts(starts)
             else:
+                check_metric(metric, message.get("metrics"))
                 show(message)
 
         jobs = [(plan, folder) for plan in plans]
         if workers == 1:
             results = [_execute(*job, report) for job in jobs]
         else:
-            results = run_parallel(_execute, jobs, workers, report)
+            results = run_parallel(_execute, jobs, workers, report, threads=plans[0].threads)
     return {(result["name"], result["seed"]): result for result in results}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import logging
 import platform
 import time
@@ -27,12 +28,15 @@ from lightning_diffal.fingerprint import fingerprint
 from lightning_diffal.history import History
 from lightning_diffal.samplers import QuerySampler
 
-__all__ = ["FORMAT", "RunPlan", "execute", "prepared"]
+__all__ = ["FORMAT", "RunPlan", "callback_of", "execute", "prepared", "quiet", "threads"]
 
 FORMAT = 1
 """Of result files; another number means another meaning."""
 
 Tell = Callable[[dict[str, Any]], object]
+
+_OURS = ("sampler", "query_size", "max_rounds", "run_dir", "seed")
+"""Arguments of `ActiveLearning` that a comparison sets itself."""
 
 _QUIET = {
     "logger": False,
@@ -100,6 +104,29 @@ def prepared(plan: RunPlan) -> tuple[pl.LightningModule, ActiveDataModule]:
     return model, data
 
 
+def callback_of(plan: RunPlan) -> ActiveLearning:
+    """The callback of a run.
+
+    Raises:
+        ConfigurationError: `callback_kwargs` that it does not take.
+    """
+    known = inspect.signature(ActiveLearning).parameters
+    for name in plan.callback_kwargs:
+        if name not in known or name in _OURS:
+            raise ConfigurationError(
+                "Expected argument `callback_kwargs` to hold arguments of ActiveLearning other than "
+                f"{', '.join(_OURS)}, which a comparison sets itself, but got {name!r}."
+            )
+    return ActiveLearning(
+        copy.deepcopy(plan.sampler),
+        query_size=plan.query_size,
+        max_rounds=plan.rounds,
+        run_dir=False,  # these labels cost nothing, and a run that was cut off begins again
+        seed=1000 * plan.seed,
+        **{"test_each_round": True, **copy.deepcopy(plan.callback_kwargs)},
+    )
+
+
 def execute(plan: RunPlan, tell: Tell) -> dict[str, Any]:
     """Run it.
 
@@ -111,16 +138,9 @@ def execute(plan: RunPlan, tell: Tell) -> dict[str, Any]:
         The result: what was asked, what it led to and how long it took, of types that JSON knows.
     """
     began = time.perf_counter()
-    with _quiet(), _threads(plan.threads), isolated_random_state(), isolated_environment_seed():
+    with quiet(), threads(plan.threads), isolated_random_state(), isolated_environment_seed():
         model, data = prepared(plan)
-        active = ActiveLearning(
-            copy.deepcopy(plan.sampler),
-            query_size=plan.query_size,
-            max_rounds=plan.rounds,
-            run_dir=False,  # these labels cost nothing, and a run that was cut off begins again
-            seed=1000 * plan.seed,
-            **{"test_each_round": True, **copy.deepcopy(plan.callback_kwargs)},
-        )
+        active = callback_of(plan)
         observer = _Observer(plan, tell)
         settings = {**_QUIET, **getattr(plan.task, "trainer_kwargs", {}), **copy.deepcopy(plan.trainer_kwargs)}
         callbacks = [observer, active, *settings.pop("callbacks", ())]
@@ -213,7 +233,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """A comparison has a progress display of its own; what Lightning says about devices and loaders would drown it."""
     names = ("pytorch_lightning", "lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
     levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
@@ -229,7 +249,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def threads(number: int) -> Iterator[None]:
     """Small networks gain nothing from threads, and runs side by side would fight over the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)

@@ -11,7 +11,7 @@ from lightning_diffal import samplers
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers import QuerySampler
 
-__all__ = ["SAMPLERS", "parse_sampler", "parse_samplers", "parse_seeds"]
+__all__ = ["SAMPLERS", "parse_sampler", "parse_samplers", "parse_seeds", "parse_value"]
 
 _ABBREVIATED = {"LeastConfidenceSampler": "least_confidence"}
 
@@ -87,7 +87,7 @@ def parse_sampler(text: str) -> QuerySampler:
                 f"but got {part.strip()!r}."
             )
         takes_sampler = "Sampler" in str(known[argument].annotation)
-        arguments[argument] = SAMPLERS[value]() if takes_sampler and value in SAMPLERS else _value(value)
+        arguments[argument] = SAMPLERS[value]() if takes_sampler and value in SAMPLERS else parse_value(value)
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
@@ -136,7 +136,19 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """A Python literal, or a bare word as a string.
+
+    Args:
+        text: as it was typed.
+
+    Raises:
+        ConfigurationError: neither.
+
+    Example:
+        >>> parse_value("0.5"), parse_value("None"), parse_value("cosine")
+        (0.5, None, 'cosine')
+    """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

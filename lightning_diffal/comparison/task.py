@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lightning_diffal.comparison.networks import MODELS, Classifier, is_small
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
 
-__all__ = ["NamedTask", "Task"]
+__all__ = ["NamedTask", "Task", "title_of"]
 
 Task = Callable[[int], tuple[pl.LightningModule, ActiveDataModule]]
 """Makes a fresh model and fresh data with initial labels and a test set; both depend on the seed only.
@@ -117,13 +117,29 @@ class NamedTask:
     @property
     def title(self) -> str:
         """The data and what was done to them, for people."""
-        name = "Digits" if self.data == "digits" else Path(self.data).stem
-        return name if self.condition == "plain" else f"{name}, {self.condition}"
+        return title_of(vars(self))
 
     def _load(self) -> tuple[TensorDataset, TensorDataset]:
         if self.data == "digits":
             return datasets.digits()
+        if not Path(self.data).is_file():
+            raise ConfigurationError(
+                f"Expected argument `data` to be 'digits' or an .npz file, but there is no file {self.data}."
+            )
         return datasets.npz(self.data, test_fraction=self.test_fraction)
+
+
+def title_of(settings: Any) -> str:
+    """The data and what was done to them, for people; empty where the settings are not those of a `NamedTask`.
+
+    Example:
+        >>> title_of({"data": "mnist.npz", "condition": "noisy"}), title_of("module.task")
+        ('mnist, noisy', '')
+    """
+    if not isinstance(settings, Mapping) or not {"data", "condition"} <= set(settings):
+        return ""
+    name = Path(settings["data"]).stem
+    return name if settings["condition"] == "plain" else f"{name}, {settings['condition']}"
 
 
 def _file_digest(path: Path) -> str | None:
