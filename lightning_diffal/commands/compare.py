@@ -137,7 +137,7 @@ def _compare(options: argparse.Namespace) -> Any:
     from lightning_diffal.comparison import NamedTask, compare_samplers
     from lightning_diffal.comparison.specs import parse_samplers, parse_seeds, parse_value
 
-    samplers = parse_samplers(options.samplers or _DEFAULT_SAMPLERS)
+    samplers = parse_samplers(_DEFAULT_SAMPLERS if options.samplers is None else options.samplers)
     if options.samplers == "all" and options.model == "linear":
         del samplers["bald"]  # there is no dropout in a linear model
     if options.against is not None and options.against not in samplers:
@@ -157,7 +157,7 @@ def _compare(options: argparse.Namespace) -> Any:
         return compare_samplers(
             task,
             samplers,
-            seeds=parse_seeds(options.seeds or "5"),
+            seeds=parse_seeds("5" if options.seeds is None else options.seeds),
             query_size=options.query_size,
             rounds=options.rounds,
             metric=_metric(options.metric, options.condition),

@@ -23,6 +23,10 @@ from lightning_diffal.samplers import QuerySampler
 __all__ = ["compare_samplers"]
 
 
+Kept = tuple[ComparisonFolder, dict[str, Any]] | None
+"""Where results are kept, and the settings that they have in common."""
+
+
 def compare_samplers(
     task: Task,
     samplers: Mapping[str, QuerySampler] | Iterable[str],
@@ -99,7 +103,8 @@ def compare_samplers(
         _check(missing, workers)  # before the folder is made
         if folder is not None:
             folder.claim(settings)
-        results |= _run(missing, workers, folder, list(results.values()), metric, progress)
+        kept = None if folder is None else (folder, settings)
+        results |= _run(missing, workers, kept, list(results.values()), metric, progress)
     return Comparison.from_results(
         [results[plan.name, plan.seed] for plan in plans],
         metric=metric,
@@ -167,7 +172,7 @@ def _check(plans: Sequence[RunPlan], workers: int) -> None:
 def _run(
     plans: Sequence[RunPlan],
     workers: int,
-    folder: ComparisonFolder | None,
+    kept: Kept,
     known: Sequence[Mapping[str, Any]],
     metric: str,
     progress: bool,
@@ -184,7 +189,7 @@ def _run(
                 check_metric(metric, message.get("metrics"))
                 show(message)
 
-        jobs = [(plan, folder) for plan in plans]
+        jobs = [(plan, kept) for plan in plans]
         if workers == 1:
             results = [_execute(*job, report) for job in jobs]
         else:
@@ -192,9 +197,10 @@ def _run(
     return {(result["name"], result["seed"]): result for result in results}
 
 
-def _execute(plan: RunPlan, folder: ComparisonFolder | None, tell: Callable[[Any], object]) -> dict[str, Any]:
+def _execute(plan: RunPlan, kept: Kept, tell: Callable[[Any], object]) -> dict[str, Any]:
     result = execute(plan, tell)
-    if folder is not None:
-        folder.write(result)
+    if kept is not None:
+        folder, settings = kept
+        folder.write(result, settings)
     tell({"name": plan.name, "seed": plan.seed, "finished": result["total_seconds"]})
     return result

@@ -43,26 +43,31 @@ class ComparisonFolder:
         return _read(file) if file.exists() else None
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings, or check that they are those of the folder.
+        """Write the settings, or check that they are those of the folder; one without results takes new ones.
+
+        Args:
+            settings: what all runs have in common, of types that JSON knows.
 
         Raises:
             ConfigurationError: the folder holds results of other settings.
         """
         wanted = json.loads(json.dumps(settings))
-        found = self.settings()
-        if found is None:
+        differing = self._differing(wanted)
+        if self.settings() is None or (differing and not self.finished()):
             _write(self.path / "settings.json", wanted)
-            return
-        differing = [
-            f"{name} is {_short(found.get(name, _MISSING))} there and {_short(wanted.get(name, _MISSING))} here"
-            for name in dict.fromkeys((*found, *wanted))
-            if found.get(name, _MISSING) != wanted.get(name, _MISSING)
-        ]
-        if differing:
+        elif differing:
             raise ConfigurationError(
                 f"The folder {self.path} holds a comparison of other settings: {'; '.join(differing)}. "
                 "Give another folder, or these settings."
             )
+
+    def _differing(self, settings: Mapping[str, Any]) -> list[str]:
+        there, here = _flat(self.settings() or {}), _flat(settings)
+        return [
+            f"{name} is {there.get(name, _MISSING)} there and {here.get(name, _MISSING)} here"
+            for name in dict.fromkeys((*there, *here))
+            if there.get(name, _MISSING) != here.get(name, _MISSING)
+        ]
 
     def read(self, name: str, seed: int, sampler: str | None = None) -> dict[str, Any] | None:
         """The result of a run; `None` where it is not finished.
@@ -87,8 +92,17 @@ class ComparisonFolder:
                 )
         return result
 
-    def write(self, result: Mapping[str, Any]) -> None:
-        """Keep the result of a finished run, as a whole or not at all."""
+    def write(self, result: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Keep the result of a finished run, as a whole or not at all.
+
+        Args:
+            result: of the run.
+            settings: that it ran with.
+
+        Raises:
+            ConfigurationError: somebody else has taken the folder for other settings in the meantime.
+        """
+        self.claim(settings)
         _write(self.file(result["name"], result["seed"]), result)
 
     def finished(self) -> list[dict[str, Any]]:
@@ -140,5 +154,12 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _short(value: Any) -> str:
-    return value if value == _MISSING else json.dumps(value)
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Values as text, those of settings within settings by a dotted name."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{name}.")
+        elif not isinstance(value, Mapping):
+            found[prefix + name] = json.dumps(value)
+    return found
