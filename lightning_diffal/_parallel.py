@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -14,7 +15,13 @@ from typing import Any
 
 from lightning_diffal.exceptions import DiffalError
 
-__all__ = ["run_parallel"]
+__all__ = ["default_workers", "run_parallel"]
+
+
+def default_workers() -> int:
+    """As many runs at a time as this process may use cores, at most ten."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 10))
 
 
 def run_parallel(
@@ -22,6 +29,8 @@ def run_parallel(
     jobs: Sequence[tuple[Any, ...]],
     workers: int,
     report: Callable[[Any], object],
+    *,
+    threads: int = 1,
 ) -> list[Any]:
     """Call `function(*job, tell)` for every job. What a call tells arrives at `report`, in this process.
 
@@ -32,6 +41,7 @@ def run_parallel(
         jobs: arguments of each call; they are pickled.
         workers: calls at a time.
         report: gets each message.
+        threads: that numpy, torch and numba may use in a call; more would have the calls fight over the cores.
 
     Returns:
         What the calls returned, in the order of `jobs`.
@@ -45,7 +55,8 @@ def run_parallel(
     size = min(workers, len(jobs))
     with ProcessPoolExecutor(size, mp_context=context, initializer=_begin_worker, initargs=(messages,)) as pool:
         try:
-            with _deaf_to_interrupts():  # inherited by the workers: Ctrl-C reaches them too, and we answer for all
+            # inherited by the workers: Ctrl-C reaches them too, and we answer for all
+            with _deaf_to_interrupts(), _environment(dict.fromkeys(_THREADS, str(threads))):
                 futures: list[Future[Any]] = [pool.submit(_call, function, job) for job in jobs]
             while not all(future.done() for future in futures):
                 _forward(messages, report)
@@ -63,6 +74,9 @@ def run_parallel(
             raise
         return [future.result() for future in futures]
 
+
+# Read once, when the libraries load, so that a process cannot set them for itself.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _messages: Any = None
 
@@ -95,3 +109,17 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lightning_diffal.commands import demo, fit, report, select
+from lightning_diffal.commands import compare, demo, fit, report, select
 from lightning_diffal.exceptions import DiffalError
 
 __all__ = ["main"]
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffal", description="Active learning for PyTorch Lightning by diffusion.")
     commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
-    for command in (demo, fit, select, report):
+    for command in (demo, fit, select, compare, report):
         command.add_parser(commands)
     return parser
 

@@ -21,7 +21,8 @@ __all__ = ["blobs", "checkerboard", "digits", "npz"]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-_NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_SPLIT_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_WHOLE_ARRAYS = ("x", "y")
 
 
 def digits(*, n_test: int = 500, seed: int = 0) -> tuple[TensorDataset, TensorDataset]:
@@ -56,17 +57,23 @@ def digits(*, n_test: int = 500, seed: int = 0) -> tuple[TensorDataset, TensorDa
     return TensorDataset(images[~in_test], labels[~in_test]), TensorDataset(images[in_test], labels[in_test])
 
 
-def npz(path: str | os.PathLike[str], *, n: int | None = None, seed: int = 0) -> tuple[TensorDataset, TensorDataset]:
-    """Images from one `.npz` file that holds `x_train`, `y_train`, `x_test` and `y_test`, as MNIST's usual file does.
+def npz(
+    path: str | os.PathLike[str], *, n: int | None = None, seed: int = 0, test_fraction: float = 0.25
+) -> tuple[TensorDataset, TensorDataset]:
+    """Images or feature vectors from one `.npz` file.
+
+    The file holds `x_train`, `y_train`, `x_test` and `y_test`, as MNIST's usual file does, or only `x` and `y`: then
+    a stratified part is set aside to test on, the same whatever `seed` is.
 
     Images become float32, channels first, standardised by the mean and deviation of each channel over the whole
-    of `x_train`, so that subsets of one file share one scale.
+    of `x_train`, so that subsets of one file share one scale; feature vectors by those of each feature.
 
     Args:
         path: the file. Images `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, C being 1, 3 or 4, or rows of
             features `(N, D)`; labels `(N,)` or `(N, 1)`, integers from 0.
         n: how many of the training images to keep, drawn with `seed`. `None`: all.
         seed: of the draw.
+        test_fraction: share of a file without a test set that becomes one, between 0 and 1.
 
     Returns:
         Training and test set of image and class, int64.
@@ -85,6 +92,8 @@ def npz(path: str | os.PathLike[str], *, n: int | None = None, seed: int = 0) ->
         (3, 5, (1, 4, 4))
     """
     arrays = _read_npz(Path(path))
+    if "x" in arrays:
+        arrays = _split(arrays, test_fraction)
     images = {part: _channels_first(f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
     labels = {part: _class_labels(f"y_{part}", arrays[f"y_{part}"], len(images[part])) for part in ("train", "test")}
     if images["train"].shape[1:] != images["test"].shape[1:]:
@@ -188,16 +197,34 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise ConfigurationError(f"Expected argument `path` to be an .npz file, but {path} is of another kind.")
     with np.load(path, allow_pickle=False) as archive:  # unpickling would run code from the file
-        missing = [name for name in _NPZ_ARRAYS if name not in archive.files]
-        if missing:
+        names = next((known for known in (_SPLIT_ARRAYS, _WHOLE_ARRAYS) if set(known) <= set(archive.files)), None)
+        if names is None:
+            missing = [name for name in _SPLIT_ARRAYS if name not in archive.files]
             raise ConfigurationError(
-                f"Expected arrays {', '.join(_NPZ_ARRAYS)} in {path}, but {', '.join(missing)} is missing; "
-                f"it holds {', '.join(archive.files) or 'nothing'}."
+                f"Expected arrays {', '.join(_SPLIT_ARRAYS)}, or {' and '.join(_WHOLE_ARRAYS)}, in {path}, "
+                f"but {', '.join(missing)} is missing; it holds {', '.join(archive.files) or 'nothing'}."
             )
         try:
-            return {name: archive[name] for name in _NPZ_ARRAYS}
+            return {name: archive[name] for name in names}
         except ValueError as error:
             raise ConfigurationError(f"Expected plain numeric arrays in {path}, but {error}") from None
+
+
+def _split(arrays: dict[str, npt.NDArray[Any]], test_fraction: float) -> dict[str, npt.NDArray[Any]]:
+    """Training and test arrays from `x` and `y`; each class has its share of both."""
+    labels = _class_labels("y", arrays["y"], len(arrays["x"]) if arrays["x"].ndim else 0)
+    n_test = round(test_fraction * len(labels)) if 0 < test_fraction < 1 else 0
+    if not 0 < n_test < len(labels):
+        raise ConfigurationError(
+            "Expected argument `test_fraction` between 0 and 1, with a point or more on either side, "
+            f"but got {test_fraction} of {len(labels)} points."
+        )
+    in_test = _stratified_mask(labels, n_test, np.random.default_rng(0))
+    return {
+        f"{name}_{part}": values[mask]
+        for part, mask in (("train", ~in_test), ("test", in_test))
+        for name, values in (("x", arrays["x"]), ("y", labels))
+    }
 
 
 def _channels_first(name: str, images: npt.NDArray[Any]) -> npt.NDArray[Any]:

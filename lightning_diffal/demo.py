@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_diffal import datasets
 from lightning_diffal._extras import require
 from lightning_diffal._lightning import pl
 from lightning_diffal._parallel import run_parallel
 from lightning_diffal.callback import ActiveLearning
+from lightning_diffal.comparison.networks import Classifier
+from lightning_diffal.comparison.runs import quiet, threads
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history import History
@@ -30,7 +26,7 @@ from lightning_diffal.metrics import area_under_learning_curve, labels_saved
 from lightning_diffal.report import learning_curves
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler, RandomSampler
 
-__all__ = ["DemoSettings", "DigitsModel", "run_demo"]
+__all__ = ["DemoSettings", "run_demo"]
 
 _SAMPLERS: dict[str, type[QuerySampler]] = {"diffusion": DiffusionSampler, "random": RandomSampler}
 _METRIC = "test_acc"
@@ -80,46 +76,6 @@ class DemoSettings:
     def n_labels(self) -> int:
         """Labels held at the end of a run."""
         return self.initial + self.rounds * self.query_size
-
-
-class DigitsModel(pl.LightningModule):
-    """A small convolutional network for images `(1, 8, 8)`. Nothing in it knows of active learning.
-
-    Example:
-        >>> DigitsModel()(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-            *(nn.Linear(256, 64), nn.ReLU(), nn.Dropout(0.25), nn.Linear(64, 10)),
-        )
-        self.accuracy = MulticlassAccuracy(num_classes=10, average="micro")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Class scores `(B, 10)` of images `(B, 1, 8, 8)`."""
-        scores: Tensor = self.net(images)
-        return scores
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch."""
-        images, labels = batch
-        return nn.functional.cross_entropy(self(images), labels)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Accuracy, logged as `test_acc`."""
-        images, labels = batch
-        self.accuracy(self(images), labels)
-        self.log(_METRIC, self.accuracy)
-
-    def configure_optimizers(self) -> Any:
-        """Adam with a learning rate that rises and falls once a round, so that each training ends at rest."""
-        optimizer = torch.optim.Adam(self.parameters(), weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=self.trainer.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class _RoundReporter(pl.Callback):
@@ -196,7 +152,7 @@ def _run_all(settings: DemoSettings) -> dict[str, list[History]]:
 
 def _run_one(name: str, seed: int, settings: DemoSettings, report: Report) -> list[dict[str, Any]]:
     """One sampler on one seed; the state of its history, which any process can read."""
-    with _quiet(), _one_thread():
+    with quiet(), threads(1):
         train, test = datasets.digits()
         data = ActiveDataModule(
             train,
@@ -218,44 +174,15 @@ def _run_one(name: str, seed: int, settings: DemoSettings, report: Report) -> li
         torch.manual_seed(seed)  # the same initial weights for every sampler
         trainer = pl.Trainer(
             accelerator="cpu",
-            max_epochs=-1,
-            max_steps=settings.steps,
+            max_epochs=1000,  # the model says when to end, in steps
             callbacks=[active, _RoundReporter(name, seed, report)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(DigitsModel(), datamodule=data)
+        trainer.fit(Classifier("conv", (1, 8, 8), 10, n_steps=settings.steps), datamodule=data)
     return active.history.state_dict()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The demo has its own progress display; what Lightning says about devices and loaders would drown it."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning_fabric")]
-    children = [logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")]
-    levels = [(logger, logger.level) for logger in (*loggers, *children)]
-    try:
-        for logger, _ in levels:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in levels:
-            logger.setLevel(level)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from threads, and runs side by side would fight over the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _table(means: Mapping[str, tuple[Any, Any]], seeds: int) -> str:
@@ -272,9 +199,3 @@ def _table(means: Mapping[str, tuple[Any, Any]], seeds: int) -> str:
 
 def _capitalised(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
-
-
-def default_workers() -> int:
-    """As many runs at a time as this process may use cores, at most one a run of the default settings."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, 10))

@@ -136,3 +136,17 @@ def test_the_global_random_state_is_untouched(tmp_path):
     digits(), npz(tmp_path / "a.npz", n=4), checkerboard(50), blobs(50)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_a_file_without_a_test_set_is_split_alike_for_every_seed(tmp_path):
+    labels = np.repeat(np.arange(4), 25)
+    x = np.arange(100, dtype=np.float32)[:, None] + np.zeros(3, dtype=np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=labels)
+    train, test = npz(tmp_path / "a.npz", test_fraction=0.4)
+    assert (len(train), len(test)) == (60, 40)
+    assert torch.bincount(test.tensors[1]).tolist() == [10] * 4
+    _, again = npz(tmp_path / "a.npz", n=20, seed=5, test_fraction=0.4)
+    assert torch.equal(test.tensors[0], again.tensors[0])
+    for fraction in (0, 1, 1.5, 0.001):
+        with pytest.raises(ConfigurationError, match="argument `test_fraction`"):
+            npz(tmp_path / "a.npz", test_fraction=fraction)

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightning_diffal.comparison import NamedTask, compare_samplers
+from lightning_diffal.exceptions import ConfigurationError
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -31,22 +34,36 @@ def test_mnist_keeps_what_is_finished(example, tmp_path, capsys, monkeypatch):
     images = generator.integers(0, 256, (60, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "tiny.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
     mnist = example("mnist")
-    for sampler in ("diffusion", "random"):
-        mnist.run(sampler, 0, tmp_path / "tiny.npz", 50, 1, tmp_path)
-    result = json.loads((tmp_path / "diffusion-seed0.json").read_text())
+    arguments = ["mnist.py", "--data", str(tmp_path / "tiny.npz"), "--seeds", "1,", "--n", "50", "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path), "--rounds", "1"])
+    mnist.main()
+    assert "2/2" in capsys.readouterr().err
+    result = json.loads((tmp_path / "diffusion-seed1.json").read_text())
     assert result["n_labelled"] == [10, 20]
-    capsys.readouterr()
 
-    arguments = ["mnist.py", "--data", str(tmp_path / "tiny.npz"), "--seeds", "0", "--n", "50", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--rounds", "1"])
     mnist.main()  # both are finished: it only sums up
-    rows = dict(line.rsplit(maxsplit=2)[:2] for line in capsys.readouterr().out.splitlines() if "mean" in line)
-    assert float(rows["diffusion, mean"]) == pytest.approx(np.mean(result["test_acc"]), abs=1e-4)
+    printed = capsys.readouterr()
+    assert not printed.err
+    area = next(line.split()[1] for line in printed.out.splitlines() if line.startswith("diffusion"))
+    assert float(area) == pytest.approx(np.mean(result["metrics"]["test_acc"]), abs=1e-4)
     assert (tmp_path / "learning_curves.png").exists()
 
-    monkeypatch.setattr(sys, "argv", [*arguments, "--rounds", "2"])
-    with pytest.raises(SystemExit, match="of other settings"):
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path), "--rounds", "2"])
+    with pytest.raises(ConfigurationError, match="of other settings: rounds is 1 there and 2 here"):
         mnist.main()
+
+
+def test_the_command_runs_what_the_mnist_example_spells_out(example, tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    labels = np.arange(60) % 10
+    np.savez(tmp_path / "tiny.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    settings = {"seeds": [3], "query_size": 5, "rounds": 1, "progress": False}
+    ours = compare_samplers(NamedTask(str(tmp_path / "tiny.npz"), n=50), ["margin"], **settings)
+    spelled_out = example("mnist").Task(str(tmp_path / "tiny.npz"), 50)
+    theirs = compare_samplers(spelled_out, ["margin"], **settings, trainer_kwargs={"accelerator": "cpu"})
+    assert ours.results[0]["asked"] == theirs.results[0]["asked"]
+    assert ours.scores["margin"][3].tolist() == theirs.scores["margin"][3].tolist()
 
 
 def test_mnist_trains_longer_on_fewer_labels(example, tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lightning_diffal.demo import DemoSettings, default_workers, run_demo  # torch and Lightning take seconds
+    from lightning_diffal._parallel import default_workers
+    from lightning_diffal.demo import DemoSettings, run_demo  # torch and Lightning take seconds
 
     run_demo(
         DemoSettings(

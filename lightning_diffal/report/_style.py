@@ -10,8 +10,10 @@ from lightning_diffal._extras import require
 
 __all__ = ["COLOURS", "GRID", "INK", "MUTED", "new_figure", "plain_axes", "png"]
 
-# Okabe & Ito's palette, told apart by colour-blind readers too; the order keeps neighbours distinct in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Okabe & Ito's palette, told apart by colour-blind readers too; the order keeps neighbours distinct in grey. Beyond it
+# colours are darker than those they resemble.
+_PALETTE = "#0072B2 #D55E00 #009E73 #CC79A7 #56B4E9 #E69F00 #5D3A9B #7A4A1E #6B6B6B #A50026 #00574B #B3A100"
+COLOURS = tuple(_PALETTE.split())
 INK, MUTED, GRID = "#222222", "#6B6B6B", "#E4E4E4"
 
 

@@ -14,10 +14,13 @@ from lightning_diffal._files import replacing
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.metrics.savings import Curve, LabelsSaved
 from lightning_diffal.report._style import COLOURS, GRID, INK, MUTED, new_figure
+from lightning_diffal.statistics import mean_intervals
 
 __all__ = ["learning_curves"]
 
 FloatArray = npt.NDArray[np.float64]
+
+_MARKERS = ("o", "s", "^", "D")
 
 
 def learning_curves(
@@ -26,7 +29,7 @@ def learning_curves(
     *,
     ylabel: str = "test accuracy",
     title: str | None = None,
-    band: Literal["range", "std"] = "range",
+    band: Literal["range", "std", "interval"] | None = "range",
     saved: LabelsSaved | None = None,
 ) -> None:
     """Draw score against labels: for each name the mean over its seeds as a line, their spread as a band.
@@ -38,7 +41,8 @@ def learning_curves(
             a whole.
         ylabel: name of the score.
         title: a line above the picture.
-        band: `"range"` from the lowest to the highest seed, or `"std"` one standard deviation to either side.
+        band: `"range"` from the lowest to the highest seed, `"std"` one standard deviation to either side, or
+            `"interval"` the 95 % t interval of the mean. `None`: no band.
         saved: marked in the picture as the distance between the first two curves, where it has one.
 
     Raises:
@@ -57,26 +61,36 @@ def learning_curves(
     """
     if not curves:
         raise ConfigurationError("Expected argument `curves` to hold at least one name, but got none.")
-    if band not in ("range", "std"):
-        raise ConfigurationError(f"Expected argument `band` to be 'range' or 'std', but got {band!r}.")
+    if band not in ("range", "std", "interval", None):
+        raise ConfigurationError(
+            f"Expected argument `band` to be 'range', 'std', 'interval' or None, but got {band!r}."
+        )
     summaries = {name: _summary(name, seeds, band) for name, seeds in curves.items()}
-    figure = new_figure(7.2, 4.5)
-    axes = figure.add_axes((0.085, 0.145, 0.755, 0.70))
+    width = 6.0 + max(1.2, 0.1 * max(map(len, summaries)))  # room for the longest name beside the axes
+    height = max(4.5, 1.4 + 0.25 * len(summaries))
+    figure = new_figure(width, height)
+    axes = figure.add_axes((0.61 / width, 0.145, 5.44 / width, 0.70))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(summaries)}
+    markers = {name: _MARKERS[number // len(COLOURS) % len(_MARKERS)] for number, name in enumerate(summaries)}
+    crowded = len(summaries) > 4
     for depth, (name, (counts, mean, low, high)) in enumerate(reversed(list(summaries.items()))):
-        axes.fill_between(counts, low, high, color=colours[name], alpha=0.16, linewidth=0, zorder=2 + depth)
-        style = {"linewidth": 2.2, "solid_capstyle": "round", "marker": "o", "markersize": 3.8, "clip_on": False}
+        alpha = 0.08 if crowded else 0.16
+        axes.fill_between(counts, low, high, color=colours[name], alpha=alpha, linewidth=0, zorder=2 + depth)
+        style = {"solid_capstyle": "round", "marker": markers[name], "clip_on": False}
+        style |= {"linewidth": 1.6, "markersize": 3.0} if crowded else {"linewidth": 2.2, "markersize": 3.8}
         axes.plot(counts, mean, color=colours[name], zorder=20 + depth, **style)
     if saved is not None and saved.saved:
         _mark_saving(axes, saved)
     _style_axes(figure, axes, summaries, ylabel, title)
     _name_lines(figure, axes, {name: mean[-1] for name, (_, mean, _, _) in summaries.items()}, colours)
-    figure.text(0.085, 0.018, _caption(curves, band), color=MUTED, fontsize=8)
+    figure.text(0.61 / width, 0.018, _caption(curves, band), color=MUTED, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary)
 
 
-def _summary(name: str, seeds: Sequence[Curve], band: str) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _summary(
+    name: str, seeds: Sequence[Curve], band: str | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Label counts that all seeds share, and mean, lower and upper edge of the scores there; `(R,)` each."""
     tables = []
     for counts, scores in seeds:
@@ -94,6 +108,11 @@ def _summary(name: str, seeds: Sequence[Curve], band: str) -> tuple[FloatArray, 
     mean = values.mean(axis=0)
     if band == "std":
         return np.array(shared), mean, mean - values.std(axis=0), mean + values.std(axis=0)
+    if band is None:
+        return np.array(shared), mean, mean, mean
+    if band == "interval":
+        _, low, high = mean_intervals(values)
+        return np.array(shared), mean, np.fmin(low, mean), np.fmax(high, mean)  # of one seed there is none
     return np.array(shared), mean, values.min(axis=0), values.max(axis=0)
 
 
@@ -102,12 +121,12 @@ def _style_axes(
 ) -> None:
     ticker = require("matplotlib.ticker", extra="report")
     counts = np.concatenate([summary[0] for summary in summaries.values()])
-    scores = np.concatenate([edge for summary in summaries.values() for edge in summary[1:]])
+    scores = np.concatenate([summary[1] for summary in summaries.values()])
     if scores.min() >= 0 and scores.max() <= 1:
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
         axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
     axes.set_xlim(counts.min(), counts.max() if counts.max() > counts.min() else counts.max() + 1)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=9, integer=True))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=9, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -124,7 +143,7 @@ def _style_axes(
 def _name_lines(figure: Any, axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Write each name at the end of its line, moved apart where lines end close together."""
     low, high = axes.get_ylim()
-    gap = 0.055 * (high - low)
+    gap = 0.17 / (0.70 * figure.get_figheight()) * (high - low)
     ranked = sorted(ends, key=lambda name: ends[name])
     heights = np.array([ends[name] for name in ranked])
     for _ in range(100):  # push overlapping neighbours apart evenly until none overlap
@@ -133,6 +152,7 @@ def _name_lines(figure: Any, axes: Any, ends: Mapping[str, float], colours: Mapp
             break
         heights[:-1] -= short / 2
         heights[1:] += short / 2
+    heights -= max(0.0, heights[-1] - high)  # beside the axes, not above them
     transform = axes.get_yaxis_transform()
     for name, height in zip(ranked, heights, strict=True):
         style = {"color": colours[name], "fontsize": 10.5, "fontweight": "bold", "va": "center", "clip_on": False}
@@ -155,10 +175,16 @@ def _mark_saving(axes: Any, saved: LabelsSaved) -> None:
     axes.set_ylim(low, high)
 
 
-def _caption(curves: Mapping[str, Sequence[Curve]], band: str) -> str:
+def _caption(curves: Mapping[str, Sequence[Curve]], band: str | None) -> str:
     sizes = sorted({len(seeds) for seeds in curves.values()})
     if sizes == [1]:
         return "One seed."
-    spread = "lowest to highest seed" if band == "range" else "one standard deviation to either side"
     number = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    if band is None:
+        return f"Line: mean of {number} seeds."
+    spread = {
+        "range": "lowest to highest seed",
+        "std": "one standard deviation to either side",
+        "interval": "95 % t interval of the mean",
+    }[band]
     return f"Line: mean of {number} seeds. Band: {spread}."
