@@ -25,7 +25,7 @@ def few_epochs(monkeypatch):
 
 
 def test_readme_code_runs(few_epochs, capsys):
-    start, people, resume = blocks()
+    start, people, files, stop, pseudo, resume = blocks()
     names = {"train_set": TRAIN, "val_set": VAL, "test_set": VAL, "model": Net("none"), "my_labels": {}}
     exec(start, names)
     shown = capsys.readouterr().out
@@ -33,12 +33,22 @@ def test_readme_code_runs(few_epochs, capsys):
     assert Path("labels.csv").read_text().count("\n") == 1 + 40
     exec(people, names)
     trainer = names["pl"].Trainer(callbacks=[names["active"]])
-    data = names["ActiveDataModule"](TRAIN, val_dataset=VAL, initial_labels=10)
-    trainer.fit(Net("none"), datamodule=data)
+
+    def module():
+        return names["ActiveDataModule"](TRAIN, val_dataset=VAL, initial_labels=10)
+
+    trainer.fit(Net("none"), datamodule=module())
     assert "waiting for answers to 10 of the 10" in names["active"].history[-1].stop_reason
+    exec(files, names)
+    names["pl"].Trainer(callbacks=[names["active"]]).fit(Net("none"), datamodule=module())
+    assert "query-000.csv" in names["active"].history[-1].stop_reason
+    assert Path("runs/people/queries/query-000.csv").exists()
+    exec(stop, names)
+    assert len(names["active"].stopping) == 3
+    exec(pseudo, names | {"val_set": VAL})
     last = pl.callbacks.ModelCheckpoint(dirpath="checkpoints", save_last=True)
     names["trainer"] = pl.Trainer(callbacks=[ActiveLearning(), last])
-    names["trainer"].fit(Net("none"), datamodule=names["ActiveDataModule"](TRAIN, initial_labels=10))
+    names["trainer"].fit(Net("none"), datamodule=module())
     names |= {"model": Net("none"), "data": names["ActiveDataModule"](TRAIN)}
     names["trainer"] = pl.Trainer(callbacks=[ActiveLearning(), last])
     exec(resume, names)
