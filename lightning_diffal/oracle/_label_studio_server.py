@@ -256,4 +256,4 @@ def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
 
 def _plain(task: Any) -> Any:
     """A task as the JSON that came: the SDK wraps it into classes that differ with the user's role."""
-    return task.model_dump(mode="json") if hasattr(task, "model_dump") else task
+    return task.model_dump(warnings=False) if hasattr(task, "model_dump") else task
