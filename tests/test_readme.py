@@ -25,7 +25,7 @@ def few_epochs(monkeypatch):
 
 
 def test_readme_code_runs(few_epochs, capsys):
-    start, people, files, stop, pseudo, resume = blocks()
+    start, people, files, studio, stop, pseudo, resume = blocks()
     names = {"train_set": TRAIN, "val_set": VAL, "test_set": VAL, "model": Net("none"), "my_labels": {}}
     exec(start, names)
     shown = capsys.readouterr().out
@@ -43,6 +43,8 @@ def test_readme_code_runs(few_epochs, capsys):
     names["pl"].Trainer(callbacks=[names["active"]]).fit(Net("none"), datamodule=module())
     assert "query-000.csv" in names["active"].history[-1].stop_reason
     assert Path("runs/people/queries/query-000.csv").exists()
+    exec(studio, names)  # no server is asked before a fit
+    assert names["active"].oracle is names["studio"]
     exec(stop, names)
     assert len(names["active"].stopping) == 3
     exec(pseudo, names | {"val_set": VAL})
