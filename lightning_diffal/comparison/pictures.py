@@ -14,7 +14,8 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.report import learning_curves
 
 if TYPE_CHECKING:
-    from lightning_diffal.comparison.result import Comparison, Difference
+    from lightning_diffal.comparison.records import Difference
+    from lightning_diffal.comparison.result import Comparison
 
 __all__ = ["curves", "differences"]
 
