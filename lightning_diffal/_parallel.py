@@ -34,7 +34,8 @@ def run_parallel(
 ) -> list[Any]:
     """Call `function(*job, tell)` for every job. What a call tells arrives at `report`, in this process.
 
-    The first call that fails ends all, and so does Ctrl-C, at once and with no process left behind.
+    The first call that fails ends all, and so does Ctrl-C, at once and with no process left behind; nor is one left
+    where this process is killed.
 
     Args:
         function: of a module, so that other processes can import it.
@@ -84,6 +85,15 @@ _messages: Any = None
 def _begin_worker(messages: Any) -> None:
     global _messages
     _messages = messages
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would work through all that is left to do, for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(function: Callable[..., Any], job: tuple[Any, ...]) -> Any:

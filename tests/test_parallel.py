@@ -1,5 +1,8 @@
+import multiprocessing
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +31,37 @@ def test_parallel_calls_keep_their_order_and_fail_as_one():
 def test_a_killed_worker_is_one_line():
     with pytest.raises(DiffalError, match="try --workers 1"):
         run_parallel(double_or_die, [(-1,)], 1, lambda message: None)
+
+
+def sleep_long(tell):
+    tell(os.getpid())
+    time.sleep(600)
+
+
+def in_vain(told):
+    run_parallel(sleep_long, [()], 1, told.put)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_worker_ends_with_the_process_that_wants_its_results():
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    parent = context.Process(target=in_vain, args=(told,))
+    parent.start()
+    worker = told.get(timeout=120)
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 60
+    while is_alive(worker):
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.1)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # where nobody reaps it, one that has ended stays as a zombie
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")

@@ -13,7 +13,8 @@ from lightning_diffal._parallel import run_parallel
 from lightning_diffal._random import isolated_environment_seed, isolated_random_state
 from lightning_diffal.comparison.folder import ComparisonFolder, description
 from lightning_diffal.comparison.progress import display
-from lightning_diffal.comparison.result import Comparison, check_metric, check_starts
+from lightning_diffal.comparison.records import check_metric, check_starts
+from lightning_diffal.comparison.result import Comparison
 from lightning_diffal.comparison.runs import FORMAT, RunPlan, callback_of, execute, prepared
 from lightning_diffal.comparison.specs import parse_sampler
 from lightning_diffal.comparison.task import Task, title_of

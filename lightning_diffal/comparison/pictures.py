@@ -15,7 +15,8 @@ from lightning_diffal.report import learning_curves
 from lightning_diffal.report._style import COLOURS, GRID, INK, MUTED, new_figure
 
 if TYPE_CHECKING:
-    from lightning_diffal.comparison.result import Comparison, Difference
+    from lightning_diffal.comparison.records import Difference
+    from lightning_diffal.comparison.result import Comparison
 
 __all__ = ["curves", "differences"]
 

@@ -14,7 +14,8 @@ import numpy as np
 from lightning_diffal._files import replacing, write_csv
 
 if TYPE_CHECKING:
-    from lightning_diffal.comparison.result import Comparison, Difference, Reach, Summary
+    from lightning_diffal.comparison.records import Difference, Reach, Summary
+    from lightning_diffal.comparison.result import Comparison
     from lightning_diffal.statistics import Interval
 
 __all__ = ["text", "write_json", "write_tables"]
