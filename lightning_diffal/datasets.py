@@ -102,8 +102,10 @@ def npz(
             f"but got {images['train'].shape[1:]} and {images['test'].shape[1:]}."
         )
     axes = (0, *range(2, images["train"].ndim))
-    mean = images["train"].mean(axis=axes, dtype=np.float64, keepdims=True).astype(np.float32)
-    scale = images["train"].std(axis=axes, dtype=np.float64, keepdims=True).astype(np.float32)
+    # in torch, where this takes a tenth of the time
+    every = torch.from_numpy(np.ascontiguousarray(images["train"])).double()
+    moments = torch.std_mean(every, dim=axes, correction=0, keepdim=True)
+    scale, mean = (moment.float().numpy() for moment in moments)
     scale[scale == 0] = 1  # a constant channel carries nothing; it stays at zero
     if n is not None:
         if not 1 <= n <= len(images["train"]):
