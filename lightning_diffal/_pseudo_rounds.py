@@ -26,7 +26,7 @@ def renew_pseudo_labels(active: ActiveLearning, reading: Reading) -> None:
     """Choose the pseudo-labels that the next round trains upon, by features of the model that has trained last.
 
     The features are those of the query where this fit has read them; else they are read again, by the same weights.
-    Before anything has trained there are none.
+    Before anything has trained there are none, and none while labels are few (`PseudoLabels.min_labels`).
 
     Args:
         active: the run, after all answers have arrived.
@@ -40,7 +40,8 @@ def renew_pseudo_labels(active: ActiveLearning, reading: Reading) -> None:
     if rule is None:
         return
     check_pseudo_labels(data)
-    if not state.has_trained:
+    num_classes = data.num_classes or len(np.unique(data.labels))
+    if not state.has_trained or len(data.train_indices) < rule.begins_at(num_classes):
         return
     features = reading.rows(frozenset({"features"}))["features"]
     with reading.timed("pseudo_labels"):

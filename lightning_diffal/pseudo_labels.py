@@ -20,6 +20,8 @@ __all__ = ["PseudoLabelled", "PseudoLabels", "as_pseudo_labels", "choose_pseudo_
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+_LABELS_PER_CLASS = 4
+
 
 class PseudoLabelled(NamedTuple):
     """The points that got a pseudo-label.
@@ -54,6 +56,8 @@ class PseudoLabels:
         power: :math:`p`, at least 0, by which the weight falls with the relative margin. 0: all that pass count alike.
         labelled_share: how much of an epoch the labelled points make up, from 0 to below 1: they are repeated as often
             as comes closest to that, and stand there at least once. 0: once.
+        min_labels: labels from which on a run trains upon pseudo-labels. With fewer, features are poor, and a network
+            that learns wrong labels by heart has features that confirm them. `None`: four a class.
         n_neighbors: neighbours of each point in the graph.
         n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.default_n_steps` of the size of the graph.
         metric: `"euclidean"`, or `"cosine"` for the direction of the features only.
@@ -66,13 +70,14 @@ class PseudoLabels:
     Example:
         >>> rule = PseudoLabels(margin=0.8)
         >>> rule.margin, rule.power
-        (0.8, 2.0)
+        (0.8, 1.0)
     """
 
-    margin: float = 0.5
-    label_equivalents: float = 3.0
-    power: float = 2.0
-    labelled_share: float = 0.5
+    margin: float = 0.1
+    label_equivalents: float = 1.0
+    power: float = 1.0
+    labelled_share: float = 0.2
+    min_labels: int | None = None
     n_neighbors: int = 15
     n_steps: int | Literal["auto"] = "auto"
     metric: str = "euclidean"
@@ -84,6 +89,11 @@ class PseudoLabels:
         _check_number("label_equivalents", self.label_equivalents, "of at least 0")
         _check_number("power", self.power, "of at least 0")
         _check_number("labelled_share", self.labelled_share, "from 0 to below 1", most=np.nextafter(1, 0))
+        is_count = isinstance(self.min_labels, int | np.integer) and not isinstance(self.min_labels, bool)
+        if self.min_labels is not None and (not is_count or self.min_labels < 0):
+            raise ConfigurationError(
+                f"Expected argument `min_labels` to be an integer of at least 0 or None, but got {self.min_labels!r}."
+            )
         check_count("n_neighbors", self.n_neighbors)
         if self.n_steps != "auto":
             check_count("n_steps", self.n_steps, "an integer of at least 1 or 'auto'")
@@ -92,6 +102,18 @@ class PseudoLabels:
             check_choice("backend", self.backend, ("auto", "exact", "pynndescent"))
         if self.max_points is not None:
             check_count("max_points", self.max_points, "an integer of at least 1 or None")
+
+    def begins_at(self, num_classes: int) -> int:
+        """Labels from which on a run trains upon pseudo-labels.
+
+        Args:
+            num_classes: `C`.
+
+        Example:
+            >>> PseudoLabels().begins_at(10), PseudoLabels(min_labels=25).begins_at(10)
+            (40, 25)
+        """
+        return _LABELS_PER_CLASS * num_classes if self.min_labels is None else self.min_labels
 
 
 def as_pseudo_labels(value: Any) -> PseudoLabels | None:

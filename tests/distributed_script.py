@@ -28,7 +28,7 @@ from tests.helpers import VAL, Net, Snapshots, blobs, loaders, pl, pl_callbacks,
 
 POINTS = blobs(115)  # an odd number
 START = [3, 17, 40, 41, 58, 63, 77, 90, 101, 113, 5, 0, 114]  # and so is this
-RULE = PseudoLabels(margin=0.3, label_equivalents=1.0)
+RULE = PseudoLabels(margin=0.3, label_equivalents=1.0, min_labels=0)
 
 
 def rank_of_process():

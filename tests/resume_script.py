@@ -112,7 +112,10 @@ def main(folder, spec, mode, how="checkpoint", pseudo=""):
                 die()
             return query
 
-    settings = {"pseudo_labels": PseudoLabels(label_equivalents=1.0) if pseudo else False, "run_dir": run_dir}
+    settings = {
+        "pseudo_labels": PseudoLabels(label_equivalents=1.0, min_labels=0) if pseudo else False,
+        "run_dir": run_dir,
+    }
     active = ActiveLearning(Sampler(), query_size=6, max_rounds=3, oracle=label, seed=11, **settings)
     checkpoint = pl_callbacks.ModelCheckpoint(folder / "checkpoints", save_last=True)
     if where == "checkpoint":

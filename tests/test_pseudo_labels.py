@@ -169,7 +169,7 @@ class TestDegenerateInputs:
         assert not len(choose(np.ones((9, 2)), [3, 5], [0, 1]).indices)
         found = choose(np.ones((9, 2)), [3, 5, 6], [0, 1, 1])
         assert found.labels.tolist() == [1] * 6
-        np.testing.assert_allclose(found.weights, 1 / 9, rtol=1e-5)
+        np.testing.assert_allclose(found.weights, 1 / 3, rtol=1e-5)
 
     def test_all_points_labelled(self):
         assert not len(choose(np.eye(4), [2, 0, 1, 3], [0, 1, 0, 1]).indices)
@@ -229,6 +229,7 @@ class TestPseudoLabels:
             ({"label_equivalents": np.inf}, "`label_equivalents` to be a finite number"),
             ({"power": np.nan}, "`power`"),
             ({"labelled_share": 1.0}, "`labelled_share` to be a finite number from 0 to below 1"),
+            ({"min_labels": -1}, "`min_labels` to be an integer of at least 0 or None, but got -1"),
             ({"n_neighbors": 0}, "`n_neighbors`"),
             ({"n_steps": "some"}, "`n_steps`"),
             ({"metric": "manhattan"}, "`metric`"),

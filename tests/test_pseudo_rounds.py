@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.helpers import TRAIN, VAL, Net, Snapshots, pl, pl_callbacks, quiet_tr
 
 START = [90, 3, 41, 17, 58, 113, 5, 77]  # not a prefix, not sorted
 TRUTH = TRAIN.tensors[1]
-RULE = PseudoLabels(margin=0.3, label_equivalents=1.0, power=1.0, labelled_share=0.4)
+RULE = PseudoLabels(margin=0.3, label_equivalents=1.0, power=1.0, labelled_share=0.4, min_labels=0)
 
 
 def make_data(cls=ActiveDataModule, **kwargs):
@@ -139,7 +140,10 @@ def test_the_weight_is_the_probability_to_join():
 
 def test_all_that_pass_join_where_the_power_is_nought():
     look = Look()
-    run(callbacks=[look], pseudo_labels=PseudoLabels(margin=0.3, label_equivalents=1.0, power=0, labelled_share=0))
+    run(
+        callbacks=[look],
+        pseudo_labels=PseudoLabels(margin=0.3, label_equivalents=1.0, power=0, labelled_share=0, min_labels=0),
+    )
     for number in (1, 2):
         assert look.places[number] == look.labelled[number] + look.chosen[number]["indices"].tolist()
 
@@ -173,7 +177,7 @@ def test_the_graph_of_the_query_is_used_again(monkeypatch):
     monkeypatch.setattr(_point_graph.graph, "collapse_duplicates", lambda f: built.append(len(f)) or original(f))
     run(DiffusionSampler())
     assert len(built) == 2
-    run(DiffusionSampler(), pseudo_labels=PseudoLabels(n_neighbors=9))
+    run(DiffusionSampler(), pseudo_labels=PseudoLabels(n_neighbors=9, min_labels=0))
     assert len(built) == 2 + 4
 
 
@@ -528,3 +532,14 @@ def test_a_failed_choice_loses_nothing(monkeypatch):
     assert len(data.labelled_indices) == 14 and len(active.history) == 1
     trainer.fit(model, datamodule=data)
     assert all(map(same_weights, straight.weights, look.weights)) and straight.places == look.places
+
+
+def test_there_are_none_while_labels_are_few():
+    look = Look()
+    run(callbacks=[look], pseudo_labels=replace(RULE, min_labels=15))
+    assert look.chosen[0] is None  # 8 labels
+    assert look.chosen[1] is None  # 14
+    assert len(look.chosen[2]["indices"])  # 20
+    few = Look()
+    run(data=make_data(num_classes=3), callbacks=[few], pseudo_labels=replace(RULE, min_labels=None))
+    assert [chosen is None for chosen in few.chosen] == [True, False, False]  # from 12 on, four a class

@@ -28,7 +28,7 @@ class Classifier(pl.LightningModule):
         shape: of an item: `(channels, height, width)` or `(D,)`.
         num_classes: `C`.
         n_steps: optimizer steps of a training, in which the learning rate rises and falls once. `None`: a constant rate
-            and about 6,000 examples, in 15 to 60 epochs, set in each round by how many points are labelled.
+            and about 6,000 examples, in 15 to 60 epochs, set in each round by how many points train; at most 80,000.
 
     Raises:
         ConfigurationError: a network that does not take items of this shape.
@@ -56,7 +56,10 @@ class Classifier(pl.LightningModule):
     def on_round_start(self, trainer: Any) -> None:
         """Set how long this round trains; few labels need more epochs, about as many steps in each round."""
         if self.n_steps is None:
-            trainer.fit_loop.max_epochs = max(15, min(60, 6000 // len(trainer.datamodule.labelled_indices)))
+            n_items = len(trainer.datamodule.training_dataset)
+            # 15 epochs at least, but not for the many points that pseudo-labels add
+            least = min(15, -(-80_000 // n_items))
+            trainer.fit_loop.max_epochs = max(least, min(60, 6000 // n_items))
         else:
             trainer.fit_loop.epoch_loop.max_steps = self.n_steps
 
