@@ -264,7 +264,13 @@ class ActiveLearning(pl.Callback):
         """What is read of the model after each round, in one pass: for the sampler, stopping rules, pseudo-labels."""
         compares = {"probabilities"} if stop_set_size(self._stopping) != 0 else set()
         diffuses = set() if self.pseudo_labels is None else {"features"}
-        return frozenset(self.sampler.requires) | compares | diffuses
+        return frozenset(self.shown | compares | diffuses)
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """What the sampler is shown: what it requires, and what it wants besides where that costs nothing."""
+        comes_along = self.extractor.features == "auto"  # else it would take a second call, or a head that is not there
+        return frozenset(self.sampler.wants(self.query_size) if comes_along else self.sampler.requires)
 
     @property
     def ranks(self) -> Ranks:

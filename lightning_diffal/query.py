@@ -62,11 +62,11 @@ def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
         The sampler's query, checked.
     """
     data, state, ranks = active.data, active.state, active.ranks
-    required = frozenset(active.sampler.requires)
+    shown = active.shown
     n_points = len(data.pool)
     with reading.timed("features"):
-        shared = _shares_selection(active, n_points, reading.own() if required else {})
-    rows = reading.rows(required, everywhere=shared)
+        shared = _shares_selection(active, n_points, reading.own() if shown else {})
+    rows = reading.rows(shown, everywhere=shared)
     labels = data.labels
 
     def choose() -> Query:

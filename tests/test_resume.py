@@ -193,6 +193,8 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "journal",
         "metrics",
         "phase",
+        "predictions",
+        "pseudo_labels",
         "random_states",
         "round",
         "round_weights",

@@ -130,8 +130,8 @@ def guidance(centrality: FloatArray, mean_label_equivalents: float) -> FloatArra
 
     Example:
         >>> ranks = np.array([0.0, 0.05, 0.5, 1.0], np.float32)
-        >>> [guidance(ranks, equivalents).round(2).tolist() for equivalents in (3.0, 30.0)]
-        [[0.0, 0.05, 0.5, 1.0], [0.0, 0.46, 0.95, 1.0]]
+        >>> guidance(ranks, 3.0).round(2), guidance(ranks, 30.0).round(2)
+        (array([0.  , 0.05, 0.5 , 1.  ], dtype=float32), array([0.  , 0.46, 0.95, 1.  ], dtype=float32))
     """
     share = np.float32(EXPLORED / max(mean_label_equivalents, EXPLORED))
     guided: FloatArray = share * centrality + (1 - share) * np.minimum(1, centrality / np.float32(_OUTLIERS))

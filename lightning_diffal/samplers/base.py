@@ -66,8 +66,9 @@ class QuerySampler(ABC):
     """Chooses which points to ask. Subclass it and write `select`.
 
     `requires` names what the sampler reads of `QueryData` beyond labels and indices (`"features"`, `"probabilities"`,
-    `"mc_probabilities"`): only that is computed and gathered. `stochastic` says that the choice is random beyond the
-    breaking of ties. `mc_passes` is how often Monte-Carlo dropout runs, for a sampler that reads what it gives.
+    `"mc_probabilities"`): only that, and what `wants` adds, is computed and gathered. `stochastic` says that the choice
+    is random beyond the breaking of ties. `mc_passes` is how often Monte-Carlo dropout runs, for a sampler that reads
+    what it gives.
 
     Example:
         >>> class FirstSampler(QuerySampler):
@@ -98,6 +99,16 @@ class QuerySampler(ABC):
             n_dimensions: of the features; 0 where it reads none.
         """
         return False
+
+    def wants(self, query_size: int) -> frozenset[str]:
+        """What the sampler reads for batches of this size, where it comes out of one pass over the data set.
+
+        `requires`, and what it can do without.
+
+        Args:
+            query_size: points asked at a time.
+        """
+        return self.requires
 
     @abstractmethod
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:

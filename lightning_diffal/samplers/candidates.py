@@ -44,7 +44,7 @@ class CandidateSampler(QuerySampler):
         >>> data = QueryData(features=features, probabilities=probabilities, labelled=[0], labels=[0])
         >>> sampler = CandidateSampler(DiffusionSampler(n_neighbors=2), MarginSampler(), n_candidates=2)
         >>> sorted(sampler.requires), sampler.select(data, 1, np.random.default_rng(0)).indices
-        (['features', 'probabilities'], array([1]))
+        (['features', 'probabilities'], array([4]))
     """
 
     def __init__(
@@ -68,6 +68,17 @@ class CandidateSampler(QuerySampler):
         readers = [part.mc_passes for part in parts if "mc_probabilities" in part.requires]
         self.mc_passes = max(readers, default=QuerySampler.mc_passes)
 
+    def wants(self, query_size: int) -> frozenset[str]:
+        """What either of the two wants, the prefilter for as many points as it chooses.
+
+        Args:
+            query_size: points asked at a time.
+        """
+        return self.requires | self.prefilter.wants(self._size(query_size)) | self.base.wants(query_size)
+
+    def _size(self, query_size: int) -> int:
+        return max(self.n_candidates or _CANDIDATES_PER_POINT * query_size, query_size)
+
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
 
@@ -83,8 +94,7 @@ class CandidateSampler(QuerySampler):
             ConfigurationError: a `query_size` below 1, or what the two samplers raise.
         """
         check_count("query_size", query_size)
-        wanted = self.n_candidates or _CANDIDATES_PER_POINT * query_size
-        weakest = self.prefilter.select(data, max(wanted, query_size), generator)
+        weakest = self.prefilter.select(data, self._size(query_size), generator)
         query = self.base.select(replace(data, candidates=weakest.indices), query_size, generator)
         place = {index: position for position, index in enumerate(weakest.indices.tolist())}
         chosen = np.array([place[index] for index in query.indices.tolist()], dtype=np.int64)

@@ -16,6 +16,7 @@ from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_ro
 from lightning_diffal.samplers._batch import EXPLORED, guidance, pick_batch, weakness
 from lightning_diffal.samplers._points import check_choice, check_count, check_features
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
+from lightning_diffal.samplers.uncertainty import checked_probabilities
 
 __all__ = ["DiffusionSampler"]
 
@@ -35,13 +36,13 @@ class DiffusionSampler(ScoreSampler):
         c_i = \operatorname{rank}(d_i) / N, \quad s = \min(1, 3 / \bar e)
 
     with the margin :math:`m_i` of the diffused label, the network's own margin :math:`p_i` (its largest less its second
-    largest probability; 1 where none are given), the mass :math:`q_i` of points asked already, the rank of the
-    weighted degree and the mean reach :math:`\bar e` of the pool in label equivalents. What both the graph and the
-    network are sure of is left alone. Centrality guides the exploration; as the pool is explored, :math:`s` falls, and
-    it only holds back the least central tenth, outliers. The batch is picked in passes: within one, no two picks are
-    neighbours; after each, the new picks absorb. Kushnir and Venturi, "Diffusion-based deep active learning", 2020,
-    with absorption, centrality and the network's margin added. Without any label the same rule covers the graph, most
-    central points first.
+    largest probability; 1 where it does not count, see `network_margin`), the mass :math:`q_i` of points asked already,
+    the rank of the weighted degree and the mean reach :math:`\bar e` of the pool in label equivalents. What both the
+    graph and the network are sure of is left alone. Centrality guides the exploration; as the pool is explored,
+    :math:`s` falls, and it only holds back the least central tenth, outliers. The batch is picked in passes: within
+    one, no two picks are neighbours; after each, the new picks absorb. Kushnir and Venturi, "Diffusion-based deep
+    active learning", 2020, with absorption, centrality and the network's margin added. Without any label the same rule
+    covers the graph, most central points first.
 
     Points with exactly equal features are one node of the graph. Further copies of a labelled, pending or picked point
     are asked only when nothing else is left.
@@ -62,8 +63,10 @@ class DiffusionSampler(ScoreSampler):
         backend: how neighbours are found, see `lightning_diffal.neighbors.nearest_neighbors`.
         centrality: :math:`\lambda`, at least 0.
         n_passes: passes in which a batch is picked; never more than it has points.
-        network_margin: whether the network's margin counts, where probabilities are given (in a run they are read in
-            the same pass as the features). Multi-label targets have none.
+        network_margin: whether the network's margin counts beside that of the diffused label. `"auto"`: in batches
+            larger than `n_passes`, where probabilities are given. There many points are taken at one look at the graph,
+            and the network's doubts choose better among them; small batches are spread by their own picks, and stay a
+            function of features and labels alone. Multi-label targets have no such margin.
         multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
         distributed: `"auto"`: in a run over several processes each searches the neighbours of its share of the points
             and holds their rows of the graph, from 20,000 points on and where the search is exact; the picks are those
@@ -80,7 +83,7 @@ class DiffusionSampler(ScoreSampler):
         ([4], ['exploration'], [-1])
     """
 
-    requires: frozenset[str] = frozenset({"features", "probabilities"})
+    requires: frozenset[str] = frozenset({"features"})
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class DiffusionSampler(ScoreSampler):
         backend: str | NeighborBackend = "auto",
         centrality: float = 0.1,
         n_passes: int = 32,
-        network_margin: bool = True,
+        network_margin: bool | Literal["auto"] = "auto",
         multilabel: Literal["mean", "max"] = "mean",
         distributed: Literal["auto", False] = "auto",
     ) -> None:
@@ -105,8 +108,10 @@ class DiffusionSampler(ScoreSampler):
                 f"Expected argument `backend` to be 'auto', 'exact', 'pynndescent', or a callable, but got {backend!r}."
             )
         check_choice("multilabel", multilabel, ("mean", "max"))
-        if not isinstance(network_margin, bool):
-            raise ConfigurationError(f"Expected argument `network_margin` to be a bool, but got {network_margin!r}.")
+        if not isinstance(network_margin, bool) and network_margin != "auto":
+            raise ConfigurationError(
+                f"Expected argument `network_margin` to be True, False or 'auto', but got {network_margin!r}."
+            )
         if distributed is not False and distributed != "auto":
             raise ConfigurationError(f"Expected argument `distributed` to be 'auto' or False, but got {distributed!r}.")
         if isinstance(centrality, bool) or not isinstance(centrality, (int, float)) or not 0 <= centrality < np.inf:
@@ -120,8 +125,8 @@ class DiffusionSampler(ScoreSampler):
         self.centrality = centrality
         self.n_passes = n_passes
         self.network_margin = network_margin
-        if not network_margin:
-            self.requires = frozenset({"features"})
+        if network_margin is True:
+            self.requires = self.requires | {"probabilities"}
         self.multilabel: Literal["mean", "max"] = multilabel
         self.distributed: Literal["auto", False] = distributed
         self._kept: tuple[tuple[Any, ...], PointGraph] | None = None
@@ -129,13 +134,25 @@ class DiffusionSampler(ScoreSampler):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
 
+    def wants(self, query_size: int) -> frozenset[str]:
+        """Features, and probabilities where the network's margin counts.
+
+        Args:
+            query_size: points asked at a time.
+
+        Example:
+            >>> sorted(DiffusionSampler().wants(10)), sorted(DiffusionSampler().wants(100))
+            (['features'], ['features', 'probabilities'])
+        """
+        return self.requires | ({"probabilities"} if self._asks_network(query_size) else frozenset())
+
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Choose `min(query_size, M)` of the candidates.
 
         The first and only draw from `generator` is one key per point of the data set, which breaks every tie.
 
         Args:
-            data: needs `features`, `(N, D)`.
+            data: needs `features`, `(N, D)`; `probabilities`, `(N, C)`, as `network_margin` says.
             query_size: how many points to choose, at least 1.
             generator: breaks ties.
 
@@ -143,7 +160,7 @@ class DiffusionSampler(ScoreSampler):
             The chosen points in the order of choice, with the reasons in `details`.
 
         Raises:
-            ConfigurationError: no features, or a `query_size` below 1.
+            ConfigurationError: no features, a `query_size` below 1, or no probabilities where `network_margin=True`.
         """
         check_count("query_size", query_size)
         features = check_features(data)
@@ -151,7 +168,8 @@ class DiffusionSampler(ScoreSampler):
         space = self._graph(features)
         n_steps = self._steps(space)
         summary = self._summary(space, data, n_steps)
-        network = self._network_margin(space, data)
+        asks_network = self._asks_network(min(query_size, len(data.candidates)))
+        network = self._network_margin(space, data) if asks_network else None
         batch = pick_batch(
             space,
             _judged(summary, network),
@@ -201,7 +219,8 @@ class DiffusionSampler(ScoreSampler):
         n_steps = self._steps(space)
         known, asked = space.inverse[data.labelled], np.unique(space.inverse[data.pending])
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
-        summary = _judged(self._summary(space, data, n_steps), self._network_margin(space, data))
+        network = self._network_margin(space, data) if self.network_margin is True else None
+        summary = _judged(self._summary(space, data, n_steps), network)
         equivalents = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
         in_pool = equivalents[space.inverse[data.candidates]]
         explored = float(in_pool.mean(dtype=np.float64)) if len(in_pool) else 0.0
@@ -259,13 +278,15 @@ class DiffusionSampler(ScoreSampler):
     def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> tuple[IntArray, FloatArray]:
         return neighbor_lists(nodes, self.n_neighbors, metric=self.metric, backend=self.backend, rows=rows)
 
+    def _asks_network(self, size: int) -> bool:
+        return self.network_margin is True or (self.network_margin == "auto" and size > self.n_passes)
+
     def _network_margin(self, space: PointGraph, data: QueryData) -> FloatArray | None:
-        """How sure the network is of each node, where that counts; of copies, the least."""
-        if not self.network_margin or data.probabilities is None or data.is_multilabel:
+        """How sure the network is of each node; of copies, the least. None of several labels, or where nobody knows."""
+        if data.is_multilabel or (data.probabilities is None and self.network_margin == "auto"):
             return None
-        if data.probabilities.shape[1] < 2:
-            return None
-        largest = np.partition(data.probabilities, -2, axis=1)[:, -2:].astype(np.float32)
+        probabilities = checked_probabilities(data)
+        largest = np.partition(probabilities, -2, axis=1)[:, -2:].astype(np.float32)
         margins = np.ones(space.n_nodes, np.float32)
         np.minimum.at(margins, space.inverse, largest[:, 1] - largest[:, 0])
         return margins

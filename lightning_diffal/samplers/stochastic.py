@@ -105,7 +105,7 @@ class StochasticSampler(QuerySampler):
             )
         self.mode = mode
         self.temperature = temperature
-        self.requires = frozenset(self.base.requires)
+        self.requires = self.base.requires
         self.mc_passes = self.base.mc_passes
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:

@@ -186,16 +186,33 @@ class TestBatches:
         doubted = np.array([5, 60, 111, 202])
         probabilities[doubted] = [0.4, 0.35, 0.25]
         data = QueryData(features=features, probabilities=probabilities, labelled=labelled, labels=truth[labelled])
-        query = DiffusionSampler(centrality=0).select(data, 290, np.random.default_rng(0))
-        place = {index: position for position, index in enumerate(query.indices.tolist())}
-        blind = DiffusionSampler(centrality=0, network_margin=False).select(data, 290, np.random.default_rng(0))
-        before = {index: position for position, index in enumerate(blind.indices.tolist())}
-        assert sum(place[i] for i in doubted.tolist()) < sum(before[i] for i in doubted.tolist())
-        np.testing.assert_allclose(query.details["network_margin"][[place[5]]], 0.05, atol=1e-6)
-        without = QueryData(features=features, labelled=labelled, labels=truth[labelled])
-        unseen = DiffusionSampler(centrality=0).select(without, 290, np.random.default_rng(0))
-        np.testing.assert_array_equal(unseen.indices, blind.indices)  # probabilities are welcome and not needed
-        assert "network_margin" not in unseen.details
+
+        def order(margin="auto", given=data, size=290):
+            sampler = DiffusionSampler(centrality=0, network_margin=margin)
+            return sampler.select(given, size, np.random.default_rng(0))
+
+        blind, seen = order(False), order(True)
+        place = {
+            name: np.argsort(query.indices)[np.searchsorted(np.sort(query.indices), doubted)].sum()
+            for name, query in (("blind", blind), ("seen", seen))
+        }
+        assert place["seen"] < place["blind"]
+        doubt = dict(zip(seen.indices.tolist(), seen.details["network_margin"], strict=True))
+        np.testing.assert_allclose([doubt[5], doubt[6]], [0.05, 0.97], atol=1e-6)
+        assert "network_margin" not in blind.details
+        # of its own accord in large batches, where it is told
+        np.testing.assert_array_equal(order().indices, seen.indices)
+        np.testing.assert_array_equal(order(size=32).indices, order(False, size=32).indices)
+        untold = QueryData(features=features, labelled=labelled, labels=truth[labelled])
+        np.testing.assert_array_equal(order(given=untold).indices, blind.indices)
+        with pytest.raises(ConfigurationError, match="`data` to hold `probabilities`"):
+            order(True, given=untold)
+
+    def test_probabilities_are_wanted_for_large_batches(self):
+        sampler = DiffusionSampler(n_passes=20)
+        assert sampler.wants(20) == sampler.requires == {"features"}
+        assert sampler.wants(21) == {"features", "probabilities"} == DiffusionSampler(network_margin=True).requires
+        assert DiffusionSampler(network_margin=False).wants(100) == {"features"}
 
     def test_class_masses_are_those_before_the_batch(self):
         """Diffusing on from the last state would lengthen the walk with every pass."""
@@ -667,7 +684,7 @@ class TestArguments:
             ({"centrality": np.inf}, "`centrality` to be a finite number of at least 0, but got inf"),
             ({"centrality": "high"}, "`centrality` to be a finite number of at least 0, but got 'high'"),
             ({"distributed": True}, "`distributed` to be 'auto' or False, but got True"),
-            ({"network_margin": 1}, "`network_margin` to be a bool, but got 1"),
+            ({"network_margin": 1}, "`network_margin` to be True, False or 'auto', but got 1"),
             ({"multilabel": "sum"}, r"`multilabel` to be one of \('mean', 'max'\), but got 'sum'"),
         ],
     )
@@ -699,5 +716,5 @@ class TestArguments:
     def test_repr_is_the_call(self):
         assert repr(DiffusionSampler(7, metric="cosine")) == (
             "DiffusionSampler(n_neighbors=7, n_steps='auto', metric='cosine', backend='auto', centrality=0.1, "
-            "n_passes=32, network_margin=True, multilabel='mean', distributed='auto')"
+            "n_passes=32, network_margin='auto', multilabel='mean', distributed='auto')"
         )
