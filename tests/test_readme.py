@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_diffal import ActiveLearning, datasets
+from lightning_diffal import ActiveLearning, DiffusionSampler, datasets
 from tests.helpers import TRAIN, VAL, Net, pl
 
 README = Path(__file__).parents[1] / "README.md"
@@ -25,7 +25,7 @@ def few_epochs(monkeypatch):
 
 
 def test_readme_code_runs(few_epochs, capsys):
-    start, people, files, studio, stop, pseudo, resume = blocks()
+    start, people, files, studio, stop, pseudo, resume, _ = blocks()
     names = {"train_set": TRAIN, "val_set": VAL, "test_set": VAL, "model": Net("none"), "my_labels": {}}
     exec(start, names)
     shown = capsys.readouterr().out
@@ -55,6 +55,12 @@ def test_readme_code_runs(few_epochs, capsys):
     names["trainer"] = pl.Trainer(callbacks=[ActiveLearning(), last])
     exec(resume, names)
     assert len(names["data"].labelled_indices) == 40
+
+
+def test_readme_compares(capsys):
+    *_, compare = blocks()
+    exec(compare, {"DiffusionSampler": DiffusionSampler})
+    assert "mean of 2 seeds" in capsys.readouterr().out
 
 
 def test_readme_names_what_exists():
