@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,9 +65,10 @@ class Ranks:
             self._world = dist.group.WORLD
             # gloo everywhere: what is sent lies in main memory, and a process that dies is noticed at once
             self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+            self._shards = Shards(self.rank, self.size, self._group)
+            _OPEN.add(self)
             atexit.unregister(_leave)
             atexit.register(_leave)
-            self._shards = Shards(self.rank, self.size, self._group)
 
     def serves(self, trainer: pl.Trainer) -> bool:
         """Whether this is still how the Trainer's processes can talk: false in a new process group."""
@@ -207,13 +209,27 @@ class Ranks:
             for buffer, value in zip(module.buffers(), first, strict=True):
                 buffer.copy_(value)
 
+    def forget(self) -> None:
+        """Hold no process group any longer: the threads of one end only when nobody does. Of no use afterwards."""
+        del self._group, self._world, self._shards
+
     def _shard_of(self, rank: int, n_points: int) -> IntArray:
         padded = -(-n_points // self.size) * self.size
         return np.minimum(np.arange(rank, padded, self.size), n_points - 1)
 
 
+_OPEN: weakref.WeakSet[Ranks] = weakref.WeakSet()
+
+
 def _leave() -> None:
-    """Close all groups before the interpreter ends: threads of a gloo group that is still up may abort the process."""
+    """End the threads of all groups before the interpreter goes: a gloo thread that outlives it may abort the process.
+
+    It does so when it drops the tensors of the last exchange only then (pytorch/pytorch#190489), and the process ends
+    with SIGABRT after all its work was done.
+    """
+    for ranks in list(_OPEN):
+        ranks.forget()
+    _OPEN.clear()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -3,6 +3,7 @@
 python distributed_script.py SCENARIO FOLDER [ARGUMENT]
 """
 
+import atexit
 import dataclasses
 import datetime
 import hashlib
@@ -477,7 +478,14 @@ def classes_alone(model, active, data):
         return model.cpu().eval()(POINTS.tensors[0][positions]).argmax(1).tolist()
 
 
+def note_gloo_threads(folder):
+    """Those that the interpreter would leave behind."""
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    append(folder / "threads.jsonl", [name for name in threads if "gloo" in name])
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     scenario, place, argument = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    atexit.register(note_gloo_threads, place)  # before any other, so it runs last
     globals()[scenario](place, argument)

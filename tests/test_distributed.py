@@ -138,6 +138,10 @@ def test_only_the_first_process_asks_writes_and_logs(run):
     assert [path.name for path in journal.parent.iterdir() if path != journal] == ["state.ckpt"]
 
 
+def test_no_thread_of_a_process_group_outlives_the_interpreter(run):
+    assert lines(run / "threads.jsonl") == [[], []]
+
+
 # ------------------------------------------------------------------------------------------------------------- resume
 
 
@@ -166,7 +170,6 @@ def test_killed_and_resumed(spec, n_bought, uninterrupted, tmp_path):
 # ------------------------------------------------------------------------------------------ processes for one fit only
 
 
-# a spawned interpreter was once seen to abort in a C++ thread at its very end, after everything was done
 @pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
 def test_children_hand_back_what_they_learned(strategy, tmp_path):
     script(tmp_path, "children", strategy)
@@ -265,6 +268,7 @@ def test_trouble_under_a_script_leaves_nobody_behind(name, code, tmp_path):
     output = (tmp_path / "output.txt").read_text()
     if name == "loader":
         assert "Rank 1 failed, and with it this process: OSError: item 51 cannot be read" in output
+        assert all(threads == [] for threads in lines(tmp_path / "threads.jsonl"))
     pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in (0, 1)]
     until = time.monotonic() + 15
     while not all(map(gone, pids)):
