@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lightning_diffal._json import plain
 from lightning_diffal.samplers.base import Query
 
 if TYPE_CHECKING:
@@ -47,16 +48,16 @@ def record_json(record: RoundRecord) -> dict[str, Any]:
         "seed": record.seed,
         "n_labelled": record.n_labelled,
         "labelled": record.labelled.tolist(),
-        "metrics": _finite(record.metrics),
+        "metrics": plain(record.metrics),
         "query": None
         if query is None
         else {
             "indices": query.indices.tolist(),
-            "scores": _finite(query.scores.tolist()),
-            "details": {name: _finite(values.tolist()) for name, values in query.details.items()},
-            "summary": _finite(query.summary),
+            "scores": plain(query.scores),
+            "details": {name: plain(values) for name, values in query.details.items()},
+            "summary": plain(query.summary),
         },
-        "seconds": _finite(record.seconds),
+        "seconds": plain(record.seconds),
         "stop_reason": record.stop_reason,
     }
 
@@ -90,12 +91,3 @@ def _not_null(values: Any) -> Any:
     return (
         [_not_null(value) for value in values] if isinstance(values, list) else math.nan if values is None else values
     )
-
-
-def _finite(value: Any) -> Any:
-    """The same value with null for NaN and infinity, which JSON does not know."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lightning_diffal._float32 import float32_rows
 from lightning_diffal._indices import unique_ids
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 from lightning_diffal.oracle.answer_files import Problems, Row, Table, read_table
@@ -55,11 +56,8 @@ def load_features(path: PathLike, key: str | None = None) -> FloatArray:
             f"Expected {path} to hold numbers of shape (N, D), one row a point, but got {array.dtype} of shape "
             f"{array.shape}."
         )
-    with np.errstate(over="ignore"):
-        matrix = array.astype(np.float32, copy=False)
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        wrong = np.flatnonzero(~finite)
+    matrix, wrong = float32_rows(array)
+    if len(wrong):
         raise FeatureError(
             f"{path} holds NaN or infinity in {len(wrong)} of {len(matrix)} rows, the first at {wrong[:5].tolist()}."
         )

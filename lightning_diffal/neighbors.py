@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lightning_diffal._float32 import float32_rows
 from lightning_diffal._search import descent_search, exact_search, order_by_distance
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
 
@@ -189,15 +190,14 @@ def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "eu
 def _as_float32(features: Any) -> FloatArray:
     if isinstance(features, torch.Tensor):
         features = features.detach().to("cpu", torch.float32).numpy()
-    with np.errstate(over="ignore"):
-        matrix: FloatArray = np.asarray(features).astype(np.float32, copy=False)
+    matrix = np.asarray(features)
     if matrix.ndim != 2 or not len(matrix):
         raise ConfigurationError(f"Expected argument `features` of shape (N, D) with N >= 1, but got {matrix.shape}.")
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        rows = np.flatnonzero(~finite)[:5].tolist()
+    values, wrong = float32_rows(matrix)
+    if len(wrong):
+        rows = wrong[:5].tolist()
         raise FeatureError(f"Expected argument `features` to be finite, but rows {rows} hold NaN or infinity.")
-    return matrix
+    return values
 
 
 def scaled_points(matrix: FloatArray, metric: str) -> tuple[FloatArray, int]:

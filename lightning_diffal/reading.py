@@ -67,7 +67,7 @@ class Reading:
         """
         ranks = self.active.ranks
         with self.timed("features"):
-            if self.active.sampler.requires or self.active.pseudo_labels is not None:
+            if self.active.shown or self.active.pseudo_labels is not None:
                 own, n_points, chosen = self.own(), len(self.active.data.pool), positions
             else:
                 own = self._read(positions, frozenset({"probabilities"}))

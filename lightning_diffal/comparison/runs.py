@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_diffal._json import plain
 from lightning_diffal._lightning import NAMESPACE, pl
 from lightning_diffal._random import isolated_environment_seed, isolated_random_state, seed_everything
 from lightning_diffal.callback import ActiveLearning
@@ -191,17 +192,13 @@ def _as_plain(history: History) -> dict[str, Any]:
     figures = list(dict.fromkeys(name for summary in summaries for name in summary))
     return {
         "n_labelled": [record.n_labelled for record in history],
-        "metrics": {name: [_finite(record.metrics.get(name)) for record in history] for name in metrics},
+        "metrics": {name: plain([record.metrics.get(name) for record in history]) for name in metrics},
         "seconds": {name: [_rounded(record.seconds.get(name)) for record in history] for name in parts},
-        "query_summary": {name: [_finite(summary.get(name)) for summary in summaries] for name in figures},
+        "query_summary": {name: plain([summary.get(name) for summary in summaries]) for name in figures},
         "initial": history[0].labelled.tolist(),
         "asked": [record.query.indices.tolist() for record in history if record.query is not None],
         "stop_reason": history[-1].stop_reason,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_diffal._files import replacing, write_csv
+from lightning_diffal._json import plain
 
 if TYPE_CHECKING:
     from lightning_diffal.comparison.records import Difference, Reach, Summary
@@ -207,26 +207,11 @@ def write_json(
         "metric": comparison.metric,
         "settings": comparison.settings,
         "n_labelled": comparison.counts.tolist(),
-        "samplers": {s.name: {**_plain(s), "scores": _plain(comparison.scores[s.name])} for s in summaries},
-        "differences": [_plain(d) for d in differences],
+        "samplers": {s.name: {**plain(s), "scores": plain(comparison.scores[s.name])} for s in summaries},
+        "differences": [plain(d) for d in differences],
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    """Of types that JSON knows; null for what is not a number."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cells(*values: Any) -> list[float | str]:

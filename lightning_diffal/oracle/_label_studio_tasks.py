@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
@@ -12,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from lightning_diffal._json import plain
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.fingerprint import item_digest
 from lightning_diffal.oracle.base import Question
@@ -198,12 +198,12 @@ def make_task(
         raise ConfigurationError(f"`task_data` cannot set {taken}: these names are taken in the tasks of Label Studio.")
     names, pool, query = label_names(data), data.pool, question.query
     places = np.flatnonzero(query.indices == index)
-    details = {n: _plain(v[places[0]]) for n, v in query.details.items()} if len(places) else {}
+    details = {n: plain(v[places[0]]) for n, v in query.details.items()} if len(places) else {}
     content = content_digest(data, index)
     shown = {**fields, ID: pool.id_of(index), ROUND: question.round, WHY: _why(details)}
     meta: dict[str, Any] = {"run": question.run_id, "round": question.round}
     if len(places):
-        meta |= {"order": int(places[0]), "score": _plain(query.scores[places[0]]), **details}
+        meta |= {"order": int(places[0]), "score": plain(query.scores[places[0]]), **details}
     if "nearest_labelled" in details:
         nearest = details["nearest_labelled"]
         label = pool.labels_of(np.array([nearest])).get(nearest)
@@ -243,11 +243,3 @@ def _named(label: Any, names: Sequence[str]) -> list[str]:
     if isinstance(label, list | tuple):
         return [name for name, applies in zip(names, label, strict=False) if applies > 0]
     return [names[label]] if isinstance(label, int) and 0 <= label < len(names) else []
-
-
-def _plain(value: Any) -> Any:
-    """A value of numpy as JSON knows it."""
-    plain = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-    if isinstance(plain, list):
-        return [_plain(part) for part in plain]
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -13,7 +13,7 @@ from lightning_diffal._point_graph import PointGraph
 from lightning_diffal._sharding import ShardedRows
 from lightning_diffal.samplers.base import QueryData
 
-__all__ = ["EXPLORED", "Batch", "guidance", "pick_batch", "weakness"]
+__all__ = ["EXPLORED", "Batch", "coverage", "guidance", "mean_coverage", "pick_batch", "weakness"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -77,9 +77,9 @@ def pick_batch(
         if len(picked) == size:
             break
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
-        equivalent = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
+        equivalent = coverage(space, summary, mass, n_steps)
         if number == 0:
-            pool_mean = float(equivalent[space.inverse[candidates]].mean(dtype=np.float64))
+            pool_mean = mean_coverage(space, equivalent, candidates)
             bonus = np.float32(centrality) * guidance(space.centrality, pool_mean)
         score = weakness(summary, mass) + bonus
         if number < passes:
@@ -96,6 +96,30 @@ def pick_batch(
         equivalents = np.concatenate([equivalents, equivalent[nodes]])
         asked = np.union1d(asked, nodes)
     return Batch(picked, scores, equivalents, pool_mean)
+
+
+def coverage(space: PointGraph, summary: diffusion.LabelSummary, mass: FloatArray, n_steps: int) -> FloatArray:
+    """How well labels and asked points cover each node, in label equivalents.
+
+    Args:
+        space: the graph.
+        summary: the diffused labels.
+        mass: `(U,)` of asked points.
+        n_steps: of the diffusion.
+    """
+    return diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
+
+
+def mean_coverage(space: PointGraph, equivalents: FloatArray, candidates: IntArray) -> float:
+    """The mean over the pool; 0 of an empty one.
+
+    Args:
+        space: the graph.
+        equivalents: `(U,)` of `coverage`.
+        candidates: `(M,)` the pool.
+    """
+    of_pool = equivalents[space.inverse[candidates]]
+    return float(of_pool.mean(dtype=np.float64)) if len(of_pool) else 0.0
 
 
 def weakness(summary: diffusion.LabelSummary, mass: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from lightning_diffal._point_graph import PointGraph, build_point_graph, neighbo
 from lightning_diffal._sharding import current_shards
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_rows
-from lightning_diffal.samplers._batch import EXPLORED, guidance, pick_batch, weakness
+from lightning_diffal.samplers._batch import EXPLORED, coverage, guidance, mean_coverage, pick_batch, weakness
 from lightning_diffal.samplers._points import check_choice, check_count, check_features
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 from lightning_diffal.samplers.uncertainty import checked_probabilities
@@ -168,13 +168,13 @@ class DiffusionSampler(ScoreSampler):
         space = self._graph(features)
         n_steps = self._steps(space)
         summary = self._summary(space, data, n_steps)
-        asks_network = self._asks_network(min(query_size, len(data.candidates)))
-        network = self._network_margin(space, data) if asks_network else None
+        size = min(query_size, len(data.candidates))
+        network = self._network_margin(space, data) if self._asks_network(size) else None
         batch = pick_batch(
             space,
             _judged(summary, network),
             data,
-            min(query_size, len(data.candidates)),
+            size,
             keys,
             n_steps=n_steps,
             n_passes=self.n_passes,
@@ -221,9 +221,7 @@ class DiffusionSampler(ScoreSampler):
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
         network = self._network_margin(space, data) if self.network_margin is True else None
         summary = _judged(self._summary(space, data, n_steps), network)
-        equivalents = diffusion.label_equivalents(np.minimum(1, summary.reach + mass), space.n_nodes, n_steps)
-        in_pool = equivalents[space.inverse[data.candidates]]
-        explored = float(in_pool.mean(dtype=np.float64)) if len(in_pool) else 0.0
+        explored = mean_coverage(space, coverage(space, summary, mass, n_steps), data.candidates)
         bonus = np.float32(self.centrality) * guidance(space.centrality, explored)
         return (weakness(summary, mass) + bonus)[space.inverse]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_diffal._float32 import float32_rows
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 
 __all__ = ["QueryData"]
@@ -149,11 +150,8 @@ def _float_matrix(name: str, value: Any) -> FloatArray | None:
     matrix = _to_numpy(value)
     if matrix.ndim != 2:
         raise ConfigurationError(f"Expected argument `{name}` to have two dimensions, but got shape {matrix.shape}.")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is named below
-        matrix = matrix.astype(np.float32, copy=False)
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        rows = np.flatnonzero(~finite)
+    matrix, rows = float32_rows(matrix)
+    if len(rows):
         raise FeatureError(
             f"Expected argument `{name}` to be finite, but {len(rows)} of {len(matrix)} rows hold NaN or infinity, "
             f"the first at data set indices {rows[:5].tolist()}. "

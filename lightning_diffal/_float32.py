@@ -1,0 +1,28 @@
+"""Matrices as float32, and which of their rows cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["float32_rows"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+def float32_rows(matrix: npt.NDArray[Any]) -> tuple[FloatArray, IntArray]:
+    """The matrix as float32, and the rows that hold NaN or infinity then: a float64 beyond float32 becomes infinite.
+
+    Args:
+        matrix: `(N, D)`.
+
+    Example:
+        >>> float32_rows(np.array([[1.0], [1e300], [np.nan]]))[1]
+        array([1, 2])
+    """
+    with np.errstate(over="ignore"):
+        values: FloatArray = matrix.astype(np.float32, copy=False)
+    return values, np.flatnonzero(~np.isfinite(values).all(axis=1))
