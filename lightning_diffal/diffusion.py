@@ -17,8 +17,8 @@ from lightning_diffal._boundary import check_steps, class_boundary, distinct_poi
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
 
 __all__ = [
+    "DEFAULT_N_STEPS",
     "LabelSummary",
-    "default_n_steps",
     "diffuse_asked",
     "diffuse_labels",
     "label_equivalents",
@@ -30,6 +30,11 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+DEFAULT_N_STEPS = 10
+"""Steps of diffusion where nobody says how many; for the evidence see `examples/label_efficiency.md`.
+
+Shorter walks leave points of rare classes to the nearest label, and border disputes unseen."""
 
 _COLUMNS = 64  # classes diffused at a time: wide enough for the sparse product, thin enough for memory
 
@@ -294,25 +299,6 @@ def diffuse_asked(transition: sp.csr_matrix, labelled: npt.ArrayLike, asked: npt
     boundary = np.concatenate([np.zeros(len(known), np.float32), np.ones(len(sources), np.float32)])
     column = _diffuse(transition, np.concatenate([known, sources]), boundary[:, None], n_steps)[:, 0]
     return np.clip(column, 0, 1)
-
-
-def default_n_steps(n_points: int) -> int:
-    """The number of steps for a graph of `N` points.
-
-    3 at 1,000 points and 10 at 10,000 and beyond were found best on images (MNIST, retrained each round); between
-    them it grows geometrically, outside it stays.
-
-    Args:
-        n_points: `N`.
-
-    Returns:
-        `t`, between 3 and 10.
-
-    Example:
-        >>> [default_n_steps(n) for n in (10, 1_000, 3_000, 10_000, 1_000_000)]
-        [3, 3, 5, 10, 10]
-    """
-    return int(np.clip(round(3 * (10 / 3) ** np.log10(max(1, n_points) / 1000)), 3, 10))
 
 
 def _diffuse(transition: sp.csr_matrix, nodes: IntArray, boundary: FloatArray, n_steps: int) -> FloatArray:

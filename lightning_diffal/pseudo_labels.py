@@ -59,7 +59,7 @@ class PseudoLabels:
         min_labels: labels from which on a run trains upon pseudo-labels. With fewer, features are poor, and a network
             that learns wrong labels by heart has features that confirm them. `None`: four a class.
         n_neighbors: neighbours of each point in the graph.
-        n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.default_n_steps` of the size of the graph.
+        n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.DEFAULT_N_STEPS`, 10.
         metric: `"euclidean"`, or `"cosine"` for the direction of the features only.
         backend: how neighbours are found, see `lightning_diffal.neighbors.nearest_neighbors`.
         max_points: most points that get one, those of the largest weight. `None`: no limit.
@@ -196,7 +196,7 @@ def choose_pseudo_labels(
     if len(np.unique(data.labels)) < 2 or not len(data.candidates):
         return PseudoLabelled(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     space = _graph_of(check_features(data), rule) if graph is None else graph
-    n_steps = diffusion.default_n_steps(space.n_nodes) if rule.n_steps == "auto" else rule.n_steps
+    n_steps = diffusion.DEFAULT_N_STEPS if rule.n_steps == "auto" else rule.n_steps
     known = space.inverse[data.labelled]
     summary = diffusion.label_summary(space.transition, known, data.labels, data.num_classes, n_steps)
     share = relative_margin(summary.margin, summary.reach)

@@ -250,11 +250,6 @@ def test_label_equivalents_of_one_label_on_a_ring():
     assert 0.3 < equivalents.mean() <= 1
 
 
-@pytest.mark.parametrize(("n_points", "expected"), [(1, 3), (1000, 3), (3162, 5), (10_000, 10), (10**7, 10)])
-def test_default_n_steps(n_points, expected):
-    assert diffusion.default_n_steps(n_points) == expected
-
-
 @st.composite
 def walks(draw):
     """A random walk on duplicates-free random points with islands, and a labelled subset of it."""

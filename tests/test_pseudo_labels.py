@@ -246,9 +246,9 @@ class TestPseudoLabels:
         with pytest.raises(InvalidTypeError, match="`pseudo_labels` to be True, False or a PseudoLabels"):
             as_pseudo_labels(value)
 
-    def test_auto_steps_follow_the_size_of_the_graph(self):
+    def test_auto_steps_are_the_default(self):
         features, truth = clouds(n=200, spread=1.5)
-        labelled, steps = np.array([7, 80, 33, 101]), diffusion.default_n_steps(200)
+        labelled, steps = np.array([7, 80, 33, 101]), diffusion.DEFAULT_N_STEPS
         fixed = PseudoLabels(margin=0, label_equivalents=0, n_steps=steps)
         first, second = (choose(features, labelled, truth[labelled], rule) for rule in (OPEN, fixed))
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -44,7 +44,7 @@ class CandidateSampler(QuerySampler):
         >>> data = QueryData(features=features, probabilities=probabilities, labelled=[0], labels=[0])
         >>> sampler = CandidateSampler(DiffusionSampler(n_neighbors=2), MarginSampler(), n_candidates=2)
         >>> sorted(sampler.requires), sampler.select(data, 1, np.random.default_rng(0)).indices
-        (['features', 'probabilities'], array([4]))
+        (['features', 'probabilities'], array([1]))
     """
 
     def __init__(

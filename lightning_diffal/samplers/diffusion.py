@@ -58,7 +58,7 @@ class DiffusionSampler(ScoreSampler):
 
     Args:
         n_neighbors: neighbours of each point in the graph.
-        n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.default_n_steps` of the size of the graph.
+        n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.DEFAULT_N_STEPS`, 10.
         metric: `"euclidean"`, or `"cosine"` for the direction of the features only.
         backend: how neighbours are found, see `lightning_diffal.neighbors.nearest_neighbors`.
         centrality: :math:`\lambda`, at least 0.
@@ -166,7 +166,7 @@ class DiffusionSampler(ScoreSampler):
         features = check_features(data)
         keys = generator.random(data.num_points)
         space = self._graph(features)
-        n_steps = self._steps(space)
+        n_steps = self._steps()
         summary = self._summary(space, data, n_steps)
         size = min(query_size, len(data.candidates))
         network = self._network_margin(space, data) if self._asks_network(size) else None
@@ -216,7 +216,7 @@ class DiffusionSampler(ScoreSampler):
             ConfigurationError: no features.
         """
         space = self._graph(check_features(data))
-        n_steps = self._steps(space)
+        n_steps = self._steps()
         known, asked = space.inverse[data.labelled], np.unique(space.inverse[data.pending])
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
         network = self._network_margin(space, data) if self.network_margin is True else None
@@ -233,8 +233,8 @@ class DiffusionSampler(ScoreSampler):
             self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) == "exact"
         )
 
-    def _steps(self, space: PointGraph) -> int:
-        return diffusion.default_n_steps(space.n_nodes) if self.n_steps == "auto" else self.n_steps
+    def _steps(self) -> int:
+        return diffusion.DEFAULT_N_STEPS if self.n_steps == "auto" else self.n_steps
 
     def _graph(self, features: FloatArray) -> PointGraph:
         """The graph of these features: the kept one if they did not change."""

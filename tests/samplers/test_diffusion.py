@@ -159,7 +159,7 @@ class TestBatches:
         indices, distances = nearest_neighbors(features, 15)
         weights = graph.self_tuning_weights(indices, distances)
         walk, central = graph.transition_matrix(weights), graph.centrality(weights)
-        steps, passes, picked = diffusion.default_n_steps(600), min(n_passes, size), []
+        steps, passes, picked = diffusion.DEFAULT_N_STEPS, min(n_passes, size), []
         reach = diffusion.diffuse_labels(walk, labelled, truth[labelled], 3, steps).sum(axis=1)
         equivalents = np.delete(reach, labelled).mean() * 600 / (steps + 1)
         assert equivalents > 3  # the pool is partly explored, so the centrality has begun to fade
@@ -336,7 +336,7 @@ class TestRounds:
         shares = [query.summary["exploration_share"] for query in queries]
         reached = [query.summary["mean_label_equivalents"] for query in queries]
         assert shares[0] > 0.8
-        assert np.mean(shares[:3]) > 0.5
+        assert np.mean(shares[:3]) > np.mean(shares[3:6]) + 0.2
         assert np.mean(shares[-10:]) < 0.05
         assert reached[0] < 1.5 < reached[-1]
 
@@ -483,8 +483,9 @@ class TestDegenerate:
         features, truth = clouds(n=1000)
         outliers = np.array([11, 150, 222])
         features[outliers] = 1e4 * np.random.default_rng(1).normal(size=(3, 4))
-        queries = play(features, truth, DiffusionSampler(), rounds=3, size=10, start=[5])
-        assert not set(np.concatenate([query.indices for query in queries])) & set(outliers)
+        first, second = play(features, truth, DiffusionSampler(), rounds=2, size=10, start=[5])
+        assert not np.isin(first.indices, outliers).any()
+        assert np.isin(second.indices, outliers).sum() <= 1  # the rest is known by then
         without = play(features, truth, DiffusionSampler(centrality=0), rounds=1, size=10, start=[5])
         assert set(without[0].indices) & set(outliers)  # what the centrality is for
 
