@@ -32,6 +32,7 @@ IntArray = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 _PATIENCE = datetime.timedelta(days=7)
+_OPEN: weakref.WeakSet[Ranks] = weakref.WeakSet()  # those that hold a process group
 
 
 class Ranks:
@@ -216,9 +217,6 @@ class Ranks:
     def _shard_of(self, rank: int, n_points: int) -> IntArray:
         padded = -(-n_points // self.size) * self.size
         return np.minimum(np.arange(rank, padded, self.size), n_points - 1)
-
-
-_OPEN: weakref.WeakSet[Ranks] = weakref.WeakSet()
 
 
 def _leave() -> None:
