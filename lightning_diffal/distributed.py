@@ -225,9 +225,8 @@ def _leave() -> None:
     It does so when it drops the tensors of the last exchange only then (pytorch/pytorch#190489), and the process ends
     with SIGABRT after all its work was done.
     """
-    for ranks in list(_OPEN):
-        ranks.forget()
-    _OPEN.clear()
+    while _OPEN:
+        _OPEN.pop().forget()
     if dist.is_initialized():
         dist.destroy_process_group()
 
