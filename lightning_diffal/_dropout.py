@@ -47,12 +47,16 @@ class DropoutPasses:
         n_passes: how often every batch runs.
         seed: of the draws.
         are_logits: what the model returns is known to be logits. Else it is one thing or the other for all points.
+        multilabel: each column is a label of its own.
     """
 
-    def __init__(self, module: nn.Module, n_passes: int, seed: int, *, are_logits: bool) -> None:
+    def __init__(
+        self, module: nn.Module, n_passes: int, seed: int, *, are_logits: bool, multilabel: bool = False
+    ) -> None:
         self.module = module
         self.n_passes = n_passes
         self.seed = seed
+        self.multilabel = multilabel
         self._batches = 0
         self._readings = [True] if are_logits else [True, False]
         self._look_like_probabilities = not are_logits
@@ -72,7 +76,7 @@ class DropoutPasses:
         with isolated_random_state(seed), _dropping(self.module):
             for _ in range(self.n_passes):
                 outputs = call().float()
-                self._look_like_probabilities &= are_probabilities(outputs)
+                self._look_like_probabilities &= are_probabilities(outputs, multilabel=self.multilabel)
                 rows = torch.cat([self._summarise(outputs, are_logits) for are_logits in self._readings], dim=1)
                 total = rows if total is None else total + rows
         if total is None:
@@ -80,7 +84,10 @@ class DropoutPasses:
         return total / self.n_passes
 
     def result(self, rows: FloatArray) -> FloatArray:
-        """`(N, C + 1)` mean probabilities and, last, the mean entropy of one pass, out of the rows of all batches."""
+        """`(N, C + 1)` mean probabilities and, last, the mean entropy of one pass, out of the rows of all batches.
+
+        Of several labels, the entropy is the mean over the labels.
+        """
         # over all points at once: a few logits may look like probabilities by chance
         width = rows.shape[1] // len(self._readings)
         return rows[:, -width:] if self._look_like_probabilities else rows[:, :width].copy()
@@ -108,11 +115,15 @@ class DropoutPasses:
                 "be the same. Add an nn.Dropout (functional dropout is not switched on), or take another sampler."
             )
 
-    @staticmethod
-    def _summarise(outputs: Tensor, are_logits: bool) -> Tensor:
+    def _summarise(self, outputs: Tensor, are_logits: bool) -> Tensor:
         """`(B, C)` outputs of one pass -> `(B, C + 1)` probabilities and their entropy."""
-        probabilities = to_probabilities(outputs, are_logits=are_logits)
-        return torch.cat([probabilities, torch.special.entr(probabilities).sum(dim=1, keepdim=True)], dim=1)
+        probabilities = to_probabilities(outputs, are_logits=are_logits, multilabel=self.multilabel)
+        terms = torch.special.entr(probabilities)
+        if self.multilabel:
+            entropy = (terms + torch.special.entr(1 - probabilities)).mean(dim=1, keepdim=True)
+        else:
+            entropy = terms.sum(dim=1, keepdim=True)
+        return torch.cat([probabilities, entropy], dim=1)
 
 
 @contextmanager

@@ -121,22 +121,27 @@ def rows_before(inputs: Tensor, outputs: Tensor, returned: Tensor) -> Tensor:
     return torch.where(is_returned.any(dim=1, keepdim=True), chosen, mean)
 
 
-def to_probabilities(output: Tensor, *, are_logits: bool = False) -> Tensor:
+def to_probabilities(output: Tensor, *, are_logits: bool = False, multilabel: bool = False) -> Tensor:
     """Class probabilities from what a model returns: logits, log-probabilities or probabilities.
 
     Args:
         output: `(B, C)`, or `(B, 1)` and `(B,)` for two classes.
         are_logits: known to be logits. Else numbers that look like probabilities are taken for such.
+        multilabel: each column is a label of its own, present or not.
 
     Returns:
-        `(B, C)` float32 rows that sum to 1; two columns for binary models.
+        `(B, C)` float32 rows that sum to 1; two columns for binary models. Of several labels, the probability of each.
 
     Example:
         >>> to_probabilities(torch.tensor([[0.0, 0.0]])), to_probabilities(torch.tensor([[0.25, 0.75]]))
         (tensor([[0.5000, 0.5000]]), tensor([[0.2500, 0.7500]]))
+        >>> to_probabilities(torch.tensor([[0.0, 100.0, -100.0]]), multilabel=True)
+        tensor([[0.5000, 1.0000, 0.0000]])
     """
     output = output.float()
-    are_logits = are_logits or not are_probabilities(output)
+    are_logits = are_logits or not are_probabilities(output, multilabel=multilabel)
+    if multilabel:
+        return output.sigmoid() if are_logits else output
     if output.ndim <= 1 or output.shape[1] == 1:
         positive = output.reshape(-1)
         if are_logits:
@@ -147,16 +152,17 @@ def to_probabilities(output: Tensor, *, are_logits: bool = False) -> Tensor:
     return output.softmax(dim=1)  # of log-probabilities it is their exponential
 
 
-def are_probabilities(output: Tensor) -> bool:
+def are_probabilities(output: Tensor, *, multilabel: bool = False) -> bool:
     """Whether all of a model's outputs could be probabilities, as exact as half precision is.
 
     Args:
         output: `(B, C)`, or `(B, 1)` and `(B,)` for two classes.
+        multilabel: each column is a label of its own; rows need not sum to 1.
 
     Example:
         >>> are_probabilities(torch.tensor([[0.25, 0.75]])), are_probabilities(torch.tensor([[0.25, 0.25]]))
         (True, False)
     """
-    if output.ndim <= 1 or output.shape[1] == 1:
+    if multilabel or output.ndim <= 1 or output.shape[1] == 1:
         return bool(((output >= 0) & (output <= 1)).all())
     return bool((output >= 0).all() and ((output.sum(dim=1) - 1).abs() < 1e-2).all())

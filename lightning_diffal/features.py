@@ -73,7 +73,7 @@ class FeatureExtractor:
             if self.head is None and (self.features == "auto" or wanted & {"probabilities", "mc_probabilities"}):
                 self.head = find_head(module, lambda: call_forward(module, batch, data.target), data.num_classes)
             rows = self._read(module, batch, data.target, wanted)
-            passes = self._dropout_passes(module, wanted, n_passes=2, seed=0)
+            passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
             if passes is not None:
                 passes.check(lambda: self._outputs(module, batch, data.target))
             found += _common_length(rows) if rows else len(items)
@@ -117,7 +117,7 @@ class FeatureExtractor:
         if not wanted:
             return found
         module = self._module(trainer)
-        passes = self._dropout_passes(module, wanted, mc_passes, seed)
+        passes = self._dropout_passes(module, data, wanted, mc_passes, seed)
 
         def keep(batch: Any) -> None:
             nonlocal row
@@ -143,7 +143,9 @@ class FeatureExtractor:
         if "probabilities" in found and self.head is not None:
             # over all points at once: a few logits may look like probabilities by chance
             outputs = torch.from_numpy(found["probabilities"])
-            found["probabilities"] = to_probabilities(outputs, are_logits=self.head.returned_as_is).numpy()
+            found["probabilities"] = to_probabilities(
+                outputs, are_logits=self.head.returned_as_is, multilabel=data.pool.is_multilabel
+            ).numpy()
         if "mc_probabilities" in found and passes is not None:
             found["mc_probabilities"] = passes.result(found["mc_probabilities"])
         return found
@@ -193,11 +195,13 @@ class FeatureExtractor:
         return rows
 
     def _dropout_passes(
-        self, module: nn.Module, wanted: frozenset[str], n_passes: int, seed: int
+        self, module: nn.Module, data: ActiveDataModule, wanted: frozenset[str], n_passes: int, seed: int
     ) -> DropoutPasses | None:
         if "mc_probabilities" not in wanted or self.head is None:
             return None
-        return DropoutPasses(module, n_passes, seed, are_logits=self.head.returned_as_is)
+        return DropoutPasses(
+            module, n_passes, seed, are_logits=self.head.returned_as_is, multilabel=data.pool.is_multilabel
+        )
 
     def _outputs(self, module: nn.Module, batch: Any, target: Target) -> Tensor:
         """What the head's output has become, one row an item."""

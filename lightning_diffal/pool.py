@@ -107,6 +107,11 @@ class LabelledPool:
         return self._round[indices]
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether the known labels say of each class whether it is there; false while none is known."""
+        return isinstance(next(iter(self._label.values()), None), tuple)
+
+    @property
     def placeholder(self) -> Label:
         """A label of the kind that the known ones are: class 0, or zeros for every class."""
         known = next(iter(self._label.values()), 0)

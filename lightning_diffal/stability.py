@@ -115,7 +115,7 @@ def check_single_label(active: ActiveLearning) -> None:
     Raises:
         ConfigurationError: multi-label targets.
     """
-    if stop_set_size(active.stopping) != 0 and isinstance(active.data.pool.placeholder, tuple):
+    if stop_set_size(active.stopping) != 0 and active.data.pool.is_multilabel:
         raise ConfigurationError(
             "Stopping rules that compare predictions (StablePredictions, ExploredAndStable) need one class a point, "
             "but the targets are multi-label: use TargetMetric or Explored."

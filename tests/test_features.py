@@ -694,3 +694,53 @@ def test_two_rounds_of_a_run():
     for seen in sampler.seen:
         assert seen.features.shape == (40, 16) and seen.probabilities.shape == (40, 3)
     assert not np.array_equal(first.features, second.features)  # another training
+
+
+class SigmoidAfter(nn.Module):
+    """Returns what each label's probability is, or the logits of them."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.body, self.head, self.after = nn.Linear(D, 16), nn.Linear(16, 3), after
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.after(self.head(self.drop(self.body(x).relu())))
+
+
+@pytest.mark.parametrize(
+    ("after", "loss"),
+    [(nn.Identity(), F.binary_cross_entropy_with_logits), (nn.Sigmoid(), F.binary_cross_entropy)],
+    ids=["logits", "sigmoid"],
+)
+def test_multi_label_probabilities_are_of_each_label(after, loss):
+    """A softmax over labels would make them compete; two rounds, with and without Monte-Carlo dropout."""
+    expected = []
+
+    class Looking(Recorder):
+        mc_passes = 400
+
+        def select(self, data, query_size, generator):
+            model.eval()
+            with torch.no_grad():
+                output = model(items)
+            expected.append((output if isinstance(after, nn.Sigmoid) else output.sigmoid()).numpy())
+            return super().select(data, query_size, generator)
+
+    items = points().tensors[0]
+    targets = torch.stack([items[:, 0] > 0, items[:, 1] > 0, items[:, 0] > 0], dim=1).float()
+    model = Model(SigmoidAfter(after), loss=loss)
+    sampler = Looking("features", "probabilities", "mc_probabilities")
+    data = ActiveDataModule(TensorDataset(items, targets), initial_labels=START, batch_size=4)
+    active = ActiveLearning(sampler, query_size=5, max_rounds=2, seed=0)
+    quiet_trainer([active], max_epochs=10).fit(model, datamodule=data)
+    assert [len(seen.labelled) for seen in sampler.seen] == [len(START), len(START) + 5]
+    for seen, probabilities in zip(sampler.seen, expected, strict=True):
+        assert seen.is_multilabel
+        np.testing.assert_allclose(seen.probabilities, probabilities, atol=1e-6)
+        assert np.abs(probabilities.sum(axis=1) - 1).max() > 0.1
+        means, entropies = seen.mc_probabilities[:, :3], seen.mc_probabilities[:, 3]
+        np.testing.assert_allclose(means, probabilities, atol=0.15)
+        of_means = -(means * np.log(means) + (1 - means) * np.log(1 - means)).mean(axis=1)
+        assert (entropies > 0).all() and (entropies < of_means).all()  # of one pass, less than of the mean
+        assert (of_means - entropies).max() < 0.3

@@ -259,7 +259,7 @@ class LabelStudioOracle(Oracle):
         )
 
     def _has_several(self, data: ActiveDataModule) -> bool:
-        return isinstance(data.pool.placeholder, tuple) if self.multilabel is None else self.multilabel
+        return data.pool.is_multilabel if self.multilabel is None else self.multilabel
 
     def _verdicts(self, indices: IntArray, data: ActiveDataModule) -> dict[int, Any]:
         """What the annotations amount to, by index; without points of which nothing can be said yet."""

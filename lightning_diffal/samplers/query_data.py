@@ -30,7 +30,8 @@ class QueryData:
 
     Args:
         features: `(N, D)` penultimate-layer features of all points, or `None` where the sampler asks for none.
-        probabilities: `(N, C)` class probabilities of the current model, or `None`.
+        probabilities: `(N, C)` class probabilities of the current model (for multi-label targets each label's own), or
+            `None`.
         labelled: `(L,)` indices whose label is known. No order is assumed.
         labels: `(L,)` classes of `labelled`, or `(L, C)` zeros and ones for multi-label targets.
         candidates: `(M,)` indices that may be asked. `None`: every point neither labelled nor pending.
