@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -122,11 +123,18 @@ class NamedTask:
     def _load(self) -> tuple[TensorDataset, TensorDataset]:
         if self.data == "digits":
             return datasets.digits()
-        if not Path(self.data).is_file():
+        path = Path(self.data)
+        if not path.is_file():
             raise ConfigurationError(
                 f"Expected argument `data` to be 'digits' or an .npz file, but there is no file {self.data}."
             )
-        return datasets.npz(self.data, test_fraction=self.test_fraction)
+        return _read_npz(path.resolve(), path.stat().st_mtime_ns, self.test_fraction)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_npz(path: Path, changed: int, test_fraction: float) -> tuple[TensorDataset, TensorDataset]:
+    """The file as it was last changed; the runs of one process read it once."""
+    return datasets.npz(path, test_fraction=test_fraction)
 
 
 def title_of(settings: Any) -> str:

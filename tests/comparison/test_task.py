@@ -1,4 +1,5 @@
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_diffal import DiffusionSampler, datasets
 from lightning_diffal.comparison import NamedTask, compare_samplers
 from lightning_diffal.comparison.folder import description
 from lightning_diffal.comparison.networks import network
+from lightning_diffal.datasets import npz
 from lightning_diffal.exceptions import ConfigurationError
 
 
@@ -50,6 +53,47 @@ def test_wrong_labels_are_what_the_oracle_gives(embeddings):
     noisy.label([index])
     assert noisy.labels[noisy.labelled_indices.tolist().index(index)] == noisy.train_dataset.tensors[1][index]
     assert torch.equal(clean.test_dataset.tensors[1], noisy.test_dataset.tensors[1])
+
+
+def test_a_file_is_read_once_until_it_changes(embeddings, monkeypatch):
+    reads = []
+    monkeypatch.setattr(datasets, "npz", lambda path, **kwargs: reads.append(path) or npz(path, **kwargs))
+    (_, first), (_, second) = NamedTask(embeddings)(0), NamedTask(embeddings, n=50)(0)
+    assert len(reads) == 1 and len(first.pool) == 90 and len(second.pool) == 50
+    arrays = dict(np.load(embeddings))
+    np.savez(embeddings, x=arrays["x"][:60], y=arrays["y"][:60])
+    os.utime(embeddings, ns=(0, 1))  # clocks of file systems are coarse
+    assert len(NamedTask(embeddings)(0)[1].pool) == 45 and len(reads) == 2
+
+
+@pytest.mark.parametrize("method", ["inputs", "inputs_and_penultimate"])
+def test_inputs_can_be_the_features(embeddings, method):
+    seen = []
+
+    class Looking(DiffusionSampler):
+        def select(self, data, query_size, generator):
+            seen.append(data.features)
+            return super().select(data, query_size, generator)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    task = NamedTask(embeddings, initial=6)
+    callback = {"features": method}
+    compare_samplers(
+        task, {"x": Looking()}, seeds=[1], query_size=3, rounds=2, callback_kwargs=callback, progress=False
+    )
+    model, data = task(1)
+    items = data.train_dataset.tensors[0]
+    if method == "inputs":
+        assert len(seen) == 2 and all(np.array_equal(rows, items) for rows in seen)
+        return
+    with torch.no_grad():
+        assert model.eval().inputs_and_penultimate(items).shape == (90, 5 + 128)
+    for rows in seen:
+        np.testing.assert_allclose(rows[:, :5], nn.functional.normalize(items), atol=1e-6)
+        np.testing.assert_allclose((rows[:, 5:] ** 2).sum(axis=1), 1, atol=1e-5)
+    assert not np.allclose(seen[0][:, 5:], seen[1][:, 5:], atol=1e-3)  # another training
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((1, 8, 8), "conv"), ((3, 32, 32), "conv"), ((1, 28, 28), "mlp")])
