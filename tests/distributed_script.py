@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorData
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
+from lightning_diffal.oracle import FileOracle
 from lightning_diffal.samplers import RandomSampler
 from lightning_diffal.stability import stop_set
 from lightning_diffal.stopping import StablePredictions
@@ -223,6 +224,22 @@ def resume(folder, spec):
     trainer.fit(model, datamodule=data, ckpt_path="last" if spec == "resume" else None)
     done = {"weights": digest(model.state_dict()), **summary(active, data)}
     (folder / f"rank{rank_of_process()}.json").write_text(json.dumps(done))
+
+
+# ------------------------------------------------------------------------------------------------- answers from files
+
+
+def files(folder, patience):
+    """Labels are what somebody writes into files meanwhile; the data set knows none."""
+    torch.manual_seed(5)
+    known = {index: int(POINTS[index][1]) for index in START}
+    data = ActiveDataModule(
+        [(x,) for x, _ in POINTS], val_dataset=VAL, initial_labels=known, num_classes=3, batch_size=4
+    )
+    oracle = FileOracle(timeout=float(patience), poll_seconds=0.05)
+    model, data, active = labelled_run(FixedFeatures(), oracle=oracle, data=data, run_dir=folder / "run")
+    quiet_trainer([active], strategy="ddp", devices=2, default_root_dir=folder).fit(model, datamodule=data)
+    (folder / f"rank{rank_of_process()}.json").write_text(json.dumps(summary(active, data)))
 
 
 # --------------------------------------------------------------------------------------------- processes for one fit

@@ -1,5 +1,6 @@
 """Two processes do what one does: real ones, over gloo on the CPU, started through a Trainer."""
 
+import csv
 import importlib
 import json
 import os
@@ -165,6 +166,54 @@ def test_killed_and_resumed(spec, n_bought, uninterrupted, tmp_path):
     script(tmp_path, "resume", "resume")
     assert ranks(tmp_path) == uninterrupted
     assert len(lines(tmp_path / "bought.jsonl")) == n_bought
+
+
+# ------------------------------------------------------------------------------------------------- answers from files
+
+
+def fill(path, rows):
+    """Write the true class into some rows of a query file."""
+    with path.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for row in table[rows]:
+        row["label"] = int(POINTS[int(row["index"])][1])
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def appears(path, process):
+    """Wait for a file that a run writes."""
+    while not path.exists():
+        assert process.poll() is None and not time.sleep(0.05), f"no {path}"
+
+
+def test_answers_from_files_are_waited_for_by_all_processes(tmp_path):
+    """Killed as a group while it waits for the second half of an answer, and again waiting when that comes."""
+    queries = [tmp_path / "run" / "queries" / f"query-{number:03d}.csv" for number in (0, 1)]
+    journal = tmp_path / "run" / "journal.jsonl"
+    process = launch(tmp_path, "files", "240")
+    appears(queries[0], process)
+    fill(queries[0], slice(1, 3))
+    while '"answer"' not in journal.read_text():
+        assert process.poll() is None and not time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert finish(process) == -signal.SIGKILL
+
+    process = launch(tmp_path, "files", "240")
+    for number, rows in enumerate((slice(1), slice(None))):
+        appears(queries[number], process)
+        fill(queries[number], rows)
+    assert finish(process) == 0, (tmp_path / "output.txt").read_text()[-3000:]
+    first, second = ranks(tmp_path)
+    assert first == second and first["reason"] == "max_rounds=2 reached"
+    assert first["labels"] == POINTS.tensors[1][first["labelled"]].tolist()
+    assert [event["kind"] for event in lines(journal)] == ["header", "query", "answer", "answer", "query", "answer"]
+
+    model, data, active = labelled_run(FixedFeatures())
+    quiet_trainer([active]).fit(model, datamodule=data)
+    assert first["picks"] == [None if r.query is None else r.query.indices.tolist() for r in active.history]
 
 
 # ------------------------------------------------------------------------------------------ processes for one fit only
