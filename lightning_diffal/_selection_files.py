@@ -47,10 +47,12 @@ def load_features(path: PathLike, key: str | None = None) -> FloatArray:
                 array = loaded[_key_of(Path(path), loaded.files, key)]
         else:
             array = loaded
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, ConfigurationError):
-            raise
-        raise ConfigurationError(f"{path} cannot be read as an array of numpy: {error}") from None
+    except ConfigurationError:
+        raise
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, EOFError):  # numpy's own words propose to unpickle it
+        raise ConfigurationError(f"{path} is no .npy or .npz file of numbers.") from None
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
         raise ConfigurationError(
             f"Expected {path} to hold numbers of shape (N, D), one row a point, but got {array.dtype} of shape "

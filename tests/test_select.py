@@ -135,9 +135,9 @@ def test_a_query_file_with_labels_is_not_replaced(folder, capsys):
 
 
 BAD_FEATURES = {
-    "text": (b"hello", "cannot be read as an array"),
-    "nothing": (b"", "cannot be read as an array"),
-    "objects": (np.array([{}, []], dtype=object), "cannot be read as an array of numpy: Object arrays"),
+    "text": (b"hello", "is no .npy or .npz file of numbers"),
+    "nothing": (b"", "is no .npy or .npz file of numbers"),
+    "objects": (np.array([{}, []], dtype=object), "is no .npy or .npz file of numbers"),
     "one dimension": (np.arange(4.0), r"numbers of shape \(N, D\), one row a point, but got float64 of shape \(4,\)"),
     "three dimensions": (np.zeros((2, 3, 4)), r"of shape \(2, 3, 4\)"),
     "empty": (np.zeros((0, 4)), r"of shape \(0, 4\)"),

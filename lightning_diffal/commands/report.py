@@ -27,19 +27,20 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, help="page to write (default: report.html in the folder)")
     parser.add_argument(
-        "--features", type=Path, help="a .npy file with one row of features a point, for the map of the pool"
+        "--features", type=Path, help="a .npy or .npz file with one row of features a point, for the map of the pool"
     )
     parser.add_argument("--title", help="title of the page (default: the run's name)")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from lightning_diffal._selection_files import load_features
     from lightning_diffal.exceptions import ConfigurationError
     from lightning_diffal.report import html_report  # torch and matplotlib take seconds
 
     source: Path = options.source
     out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
-    features = None if options.features is None else _matrix(options.features)
+    features = None if options.features is None else load_features(options.features)
     try:
         page, *pictures = html_report(source, out, features=features, title=options.title)
     except OSError as error:
@@ -48,16 +49,3 @@ def _run(options: argparse.Namespace) -> int:
     if pictures:
         print(f"Pictures  {', '.join(map(str, pictures))}")
     return 0
-
-
-def _matrix(path: Path) -> Any:
-    import numpy as np
-
-    from lightning_diffal.exceptions import ConfigurationError
-
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise ConfigurationError(f"--features {path}: {error.strerror}.") from error
-    except ValueError as error:  # numpy's own words propose to unpickle it
-        raise ConfigurationError(f"--features {path} is no .npy file of numbers.") from error
