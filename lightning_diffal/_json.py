@@ -1,15 +1,16 @@
-"""Values as JSON knows them."""
+"""Values as JSON knows them, and as words."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["plain"]
+__all__ = ["plain", "words_for"]
 
 
 def plain(value: Any) -> Any:
@@ -33,3 +34,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def words_for(value: Any) -> str:
+    """What `repr` says, without addresses: another process has other ones.
+
+    Example:
+        >>> words_for([abs, words_for])
+        '[<built-in function abs>, <function words_for>]'
+    """
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))

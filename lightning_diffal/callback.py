@@ -22,6 +22,7 @@ from lightning_diffal._arguments import (
 )
 from lightning_diffal._checks import check_evaluation, check_pseudo_labels, check_train_loader
 from lightning_diffal._handback import Handback
+from lightning_diffal._json import words_for
 from lightning_diffal._lightning import (
     LoopLimits,
     Pristine,
@@ -292,9 +293,25 @@ class ActiveLearning(pl.Callback):
             "random_states": [random_state(), *self._random_states[1:]],
             "data": self.data.state_dict(),
             "fingerprint": self.fingerprint,
-            "sampler": repr(self.sampler),
+            "settings": self._settings(),
             "journal": None if self.recorder is None else self.recorder.describe(),
         }
+
+    def _settings(self) -> dict[str, str]:
+        """What should stay the same throughout a run: it decides which points are asked, and what trains upon them."""
+        values = {name: getattr(self, name) for name in ("sampler", "pseudo_labels", "reset", "weights")}
+        return {name: words_for(value) for name, value in {**values, "features": self.extractor.features}.items()}
+
+    def compare_settings(self, saved: Mapping[str, str]) -> None:
+        """Name the settings that a run goes on with and did not begin with.
+
+        Args:
+            saved: the `"settings"` of `contents`.
+        """
+        for name, now in self._settings().items():
+            before = saved.get(name, now)
+            if before != now:
+                rank_zero_warn(f"This run began with {name}={before} and goes on with {name}={now}.")
 
     def hand_back(self, trainer: pl.Trainer) -> None:
         """From a process that ends with this fit, to the one that called it: where the run stands.
@@ -473,8 +490,7 @@ class ActiveLearning(pl.Callback):
         self.state = RunState.from_checkpoint(saved)
         self.data.load_state_dict(saved["data"])
         self._saved = saved
-        if saved["sampler"] != repr(self.sampler):
-            rank_zero_warn(f"This run began with {saved['sampler']} and goes on with {self.sampler!r}.")
+        self.compare_settings(saved["settings"])
         if self.state.phase != "training":
             return
         join_pseudo_labels(self)  # the training loader may be built before the round goes on

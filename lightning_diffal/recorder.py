@@ -79,6 +79,7 @@ class Recorder:
             data.load_state_dict(header["data"])
         if kept is not None:
             active.state = RunState.from_checkpoint(kept[_KEY])
+            active.compare_settings(kept[_KEY]["settings"])
             data.load_state_dict(kept[_KEY]["data"])
             module.load_state_dict(kept["state_dict"])
         # one process writes; another may have written in an earlier fit, or hold a copy of one that did

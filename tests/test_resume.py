@@ -1,9 +1,13 @@
 """A killed job comes back where it was, to the bit."""
 
+import functools
 import json
 import random
+import re
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
 from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.neighbors import nearest_neighbors
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, Snapshots, blobs, pl_callbacks, quiet_trainer, same_weights
 
@@ -198,8 +203,8 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "random_states",
         "round",
         "round_weights",
-        "sampler",
         "seed",
+        "settings",
     ]
     assert state["format"] == 1 and state["round"] == 1 and state["phase"] == "training"
     assert sorted(state["history"][0]) == ["labelled", "metrics", "query", "round", "seconds", "seed", "stop_reason"]
@@ -259,10 +264,39 @@ def test_augmented_items_do_not_count_as_other_ones(tmp_path):
 def test_another_sampler_is_named(tmp_path):
     run(tmp_path)
     active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2)
-    with pytest.warns(UserWarning, match=r"began with DiffusionSampler\(.* goes on with RandomSampler"):
+    with pytest.warns(UserWarning, match=r"began with sampler=DiffusionSampler\(.* goes on with sampler=RandomSampler"):
         quiet_trainer([active]).fit(
             Net(), datamodule=ActiveDataModule(TRAIN, val_dataset=VAL, batch_size=4), ckpt_path=saved(tmp_path, 0)
         )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"pseudo_labels": True}, r"began with pseudo_labels=None and goes on with pseudo_labels=PseudoLabels\(margin"),
+        ({"reset": "warm"}, "began with reset='initial' and goes on with reset='warm'"),
+        ({"features": "body"}, "began with features='auto' and goes on with features='body'"),
+        ({}, None),
+    ],
+)
+def test_other_settings_are_named(changed, message, tmp_path, recwarn):
+    """Whether the run goes on from a checkpoint or from its folder."""
+    warnings.simplefilter("always")  # the same words twice
+
+    def fit(folder, ckpt_path=None, **settings):
+        sampler = DiffusionSampler(backend=functools.partial(nearest_neighbors, backend="exact"))
+        active = ActiveLearning(sampler, query_size=6, max_rounds=1, run_dir=folder, **settings)
+        data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=[3, 90, 41, 17], batch_size=4)
+        checkpoints = pl_callbacks.ModelCheckpoint(tmp_path, filename="last")
+        trainer = quiet_trainer([active, checkpoints], enable_checkpointing=True, max_epochs=1)
+        trainer.fit(Net(), datamodule=data, ckpt_path=ckpt_path)
+
+    fit(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    fit(tmp_path / "run", tmp_path / "last.ckpt", **changed)
+    fit(tmp_path / "copy", **changed)
+    told = [str(w.message) for w in recwarn if "This run began with" in str(w.message)]
+    assert len(told) == (2 if changed else 0) and all(re.search(message, words) for words in told)
 
 
 def test_a_renamed_data_module_is_restored_all_the_same(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_diffal._files import replacing
+from lightning_diffal._json import words_for
 from lightning_diffal.comparison.runs import FORMAT
 from lightning_diffal.exceptions import ConfigurationError
 
@@ -136,7 +137,7 @@ def description(value: Any) -> Any:
         return {"kind": type(value).__name__, **fields}
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))  # an address is another one in every process
+    return words_for(value)
 
 
 def _read(file: Path) -> dict[str, Any]:

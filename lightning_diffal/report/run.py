@@ -135,7 +135,7 @@ def _from_folder(path: Path) -> RunView:
     return RunView(
         history=history,
         name=str(header["run"]),
-        sampler=None if state is None else str(state["sampler"]),
+        sampler=None if state is None else str(state["settings"]["sampler"]),
         n_points=max(int(header["n_points"]), int(pool["n_points"])),
         class_names=header.get("class_names"),
         ids=ids,
