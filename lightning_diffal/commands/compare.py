@@ -98,6 +98,7 @@ def add_parser(commands: Any) -> None:
         metavar="SCORES",
         help="scores to tell the labels needed for (default: 0.8,0.9,0.95)",
     )
+    shown.add_argument("--markdown", action="store_true", help="tables as Markdown has them")
     shown.add_argument(
         "--report-only", action="store_true", help="run nothing; tell what the finished runs in --out say"
     )
@@ -111,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
 
     require("matplotlib", extra="report")  # before hours of training, not after
     result = _report(options) if options.report_only else _compare(options)
-    print(result.table(reach=options.reach, against=options.against))
+    print(result.table(reach=options.reach, against=options.against, markdown=options.markdown))
     pictures = result.save(options.out, reach=options.reach, against=options.against)
     print(f"\nPictures   {', '.join(map(str, pictures))}\nTables     {options.out / '*.csv'} and comparison.json")
     return 0

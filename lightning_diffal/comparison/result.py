@@ -202,14 +202,15 @@ class Comparison:
 
     # ------------------------------------------------------------------------------------------------- output
 
-    def table(self, *, reach: Iterable[float] = (), against: str | None = None) -> str:
+    def table(self, *, reach: Iterable[float] = (), against: str | None = None, markdown: bool = False) -> str:
         """Everything as text: areas, some scores, differences, labels needed, seconds a query.
 
         Args:
             reach: scores to tell the labels needed for.
             against: the reference of the differences. Default: the first sampler.
+            markdown: as Markdown has tables, rather than aligned by spaces.
         """
-        return tables.text(self, self.summaries(reach), self.differences(against))
+        return tables.text(self, self.summaries(reach), self.differences(against), markdown=markdown)
 
     def to_csv(
         self, folder: str | os.PathLike[str], *, reach: Iterable[float] = (), against: str | None = None

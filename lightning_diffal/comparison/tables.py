@@ -1,10 +1,10 @@
-"""A comparison as text, as CSV and as JSON."""
+"""A comparison as text, as Markdown, as CSV and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 
 __all__ = ["text", "write_json", "write_tables"]
 
+Layout = Callable[[Sequence[Sequence[str]]], str]
+"""Makes a table of rows of cells; the first row is its head."""
 
-def text(comparison: Comparison, summaries: Sequence[Summary], differences: Sequence[Difference]) -> str:
+
+def text(
+    comparison: Comparison,
+    summaries: Sequence[Summary],
+    differences: Sequence[Difference],
+    *,
+    markdown: bool = False,
+) -> str:
     """All tables, for people.
 
     Args:
         comparison: what was found.
         summaries: of each sampler.
         differences: to the reference.
+        markdown: as Markdown has them, rather than aligned by spaces.
     """
-    sections = [_headline(comparison, summaries), _areas(comparison, summaries)]
+    layout = _piped if markdown else _aligned
+    sections = [_headline(comparison, summaries), layout(_areas(comparison, summaries))]
     if differences:
-        sections.append(_differences(comparison, differences))
+        sections += [_about_differences(comparison, differences), layout(_differences(comparison, differences))]
     if any(summary.reach for summary in summaries):
-        sections.append(_reached(comparison, summaries))
+        sections += [_about_reached(comparison, summaries), layout(_reached(comparison, summaries))]
     return "\n\n".join(sections)
 
 
@@ -50,7 +61,7 @@ def _range(comparison: Comparison) -> str:
     return f"{counts[0]} labels" if len(counts) == 1 else f"{len(counts)} counts of {counts[0]} to {counts[-1]} labels"
 
 
-def _areas(comparison: Comparison, summaries: Sequence[Summary]) -> str:
+def _areas(comparison: Comparison, summaries: Sequence[Summary]) -> list[list[str]]:
     last = len(comparison.counts) - 1
     places = sorted({last // 4, last // 2, last})
     single = all(len(summary.seeds) == 1 for summary in summaries)
@@ -62,22 +73,29 @@ def _areas(comparison: Comparison, summaries: Sequence[Summary]) -> str:
         cells += [_plus_minus(summary.mean[p], (summary.high[p] - summary.low[p]) / 2, single) for p in places]
         number = [str(len(summary.seeds))] if unequal else []
         rows.append([summary.name, *number, *cells, _number(summary.seconds_per_query, ".2f")])
-    return _aligned([head, *rows])
+    return [head, *rows]
 
 
-def _differences(comparison: Comparison, differences: Sequence[Difference]) -> str:
-    reference = differences[0].against
-    several = any(len(difference.seeds) > 1 for difference in differences)
-    middle = comparison.counts[np.flatnonzero(comparison.counts <= comparison.counts[[0, -1]].mean())[-1]]
-    words = f"Minus {reference}, paired by seed"
-    if several:
+def _about_differences(comparison: Comparison, differences: Sequence[Difference]) -> str:
+    words = f"Minus {differences[0].against}, paired by seed"
+    if _several(differences):
         words += " [95 % t interval; * clear of zero].\nBand: the lowest point of the 95 % simultaneous lower band"
+    return f"{words}."
+
+
+def _differences(comparison: Comparison, differences: Sequence[Difference]) -> list[list[str]]:
+    several = _several(differences)
+    middle = comparison.counts[np.flatnonzero(comparison.counts <= comparison.counts[[0, -1]].mean())[-1]]
     head = ["", "area", f"up to {middle} labels", f"beyond {middle}", *(["band"] if several else [])]
     rows = []
     for difference in differences:
         cells = [_signed(interval) for interval in (difference.area, difference.early, difference.late)]
         rows.append([difference.name, *cells, *([_lowest(comparison, difference)] if several else [])])
-    return f"{words}.\n\n{_aligned([head, *rows])}"
+    return [head, *rows]
+
+
+def _several(found: Sequence[Summary] | Sequence[Difference]) -> bool:
+    return any(len(one.seeds) > 1 for one in found)
 
 
 def _lowest(comparison: Comparison, difference: Difference) -> str:
@@ -87,13 +105,16 @@ def _lowest(comparison: Comparison, difference: Difference) -> str:
     return f"{difference.band_low[place]:+.4f} at {comparison.counts[place]}"
 
 
-def _reached(comparison: Comparison, summaries: Sequence[Summary]) -> str:
-    last = comparison.counts[-1]
-    several = any(len(summary.seeds) > 1 for summary in summaries)
-    words = "Labels needed" + (", by the mean curve (lowest to highest seed)" if several else "")
+def _about_reached(comparison: Comparison, summaries: Sequence[Summary]) -> str:
+    how = ", by the mean curve (lowest to highest seed)" if _several(summaries) else ""
+    return f"Labels needed{how}; >{comparison.counts[-1]}: not reached."
+
+
+def _reached(comparison: Comparison, summaries: Sequence[Summary]) -> list[list[str]]:
+    last, several = comparison.counts[-1], _several(summaries)
     head = ["", *(f"{comparison.metric} {reach.target:g}" for reach in summaries[0].reach)]
     rows = [[summary.name, *(_needed(reach, last, several) for reach in summary.reach)] for summary in summaries]
-    return f"{words}; >{last}: not reached.\n\n{_aligned([head, *rows])}"
+    return [head, *rows]
 
 
 def _needed(reach: Reach, last: int, several: bool) -> str:
@@ -112,6 +133,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("   ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows)
     return "\n".join(lines)
+
+
+def _piped(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = [[cell.strip().replace("|", "\\|") for cell in row] for row in rows]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _plus_minus(mean: float, margin: float, single: bool) -> str:

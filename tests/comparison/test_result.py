@@ -94,6 +94,23 @@ def test_the_table_tells_it_all(comparison):
     assert rows[2][1:] == ["30", "(30", "to", "40)", "40", "(30", "to", ">40)"]
 
 
+def test_markdown_holds_the_same_cells(comparison):
+    plain, markdown = (comparison.table(reach=[0.8], against="random", markdown=flag) for flag in (False, True))
+    tables = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
+    assert [[line.count("|") for line in table] for table in tables] == [[7] * 4, [6] * 3, [3] * 4]
+    assert [table[1] for table in tables] == ["|" + " --- |" + " ---: |" * n for n in (5, 4, 1)]
+    words = [line.replace("|", " ").split() for table in tables for line in table if "---" not in line]
+    assert all(line in [row.split() for row in plain.splitlines()] for line in words)
+    assert [block for block in markdown.split("\n\n") if not block.startswith("|")] == [
+        block for block in plain.split("\n\n") if "  " not in block
+    ]
+
+
+def test_a_pipe_in_a_name_does_not_end_a_cell():
+    results = [run("a|b", 0, SCORES["ours"][0]), run("random", 0, SCORES["random"][0])]
+    assert "| a\\|b |" in Comparison.from_results(results).table(markdown=True)
+
+
 def test_files_hold_the_figures(comparison, tmp_path):
     pictures = comparison.save(tmp_path, reach=[0.8], against="random")
     assert [picture.read_bytes()[1:4] for picture in pictures] == [b"PNG"] * 2
