@@ -17,7 +17,7 @@ from lightning_diffal.samplers.base import Query, QueryData
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["ask", "checked_query", "joined", "next_query_size"]
+__all__ = ["ask", "checked_query", "joined", "next_query_size", "with_suggestions"]
 
 _SELECTION = 2  # place in the run that draws random numbers from a generator of its own
 
@@ -82,7 +82,9 @@ def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
             num_points=n_points,
         )
         generator = generator_of(state.seed, _SELECTION, state.round)
-        return checked_query(active.sampler.select(known, query_size, generator), known, query_size)
+        return with_suggestions(
+            checked_query(active.sampler.select(known, query_size, generator), known, query_size), known
+        )
 
     with reading.timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)
@@ -124,6 +126,37 @@ def checked_query(query: Query, data: QueryData, query_size: int) -> Query:
             "the full training data set, out of `data.candidates`."
         )
     return query
+
+
+def with_suggestions(query: Query, data: QueryData) -> Query:
+    """Add what the network takes the points for, where the sampler says nothing: correcting is faster than typing.
+
+    Args:
+        query: of a sampler.
+        data: what the sampler was told. Without probabilities, or without a label to have learned from, the query
+            stays as it is.
+
+    Returns:
+        The query with `predicted`, `(b,)` classes or `(b, C)` zeros and ones, in its details, and for classes their
+        `probability`, `(b,)`.
+
+    Example:
+        >>> data = QueryData(probabilities=np.array([[0.9, 0.1], [0.25, 0.75]]), labelled=[0], labels=[0])
+        >>> with_suggestions(Query([1], [0.5]), data).details
+        {'predicted': array([1]), 'probability': array([0.75], dtype=float32)}
+    """
+    probabilities = data.probabilities
+    if probabilities is None and data.mc_probabilities is not None:
+        probabilities = data.mc_probabilities[:, :-1]
+    if "predicted" in query.details or probabilities is None or not len(data.labelled):
+        return query
+    rows = probabilities[query.indices]
+    details: dict[str, npt.NDArray[Any]]
+    if data.is_multilabel:
+        details = {"predicted": (rows > 0.5).astype(np.int64)}
+    else:
+        details = {"predicted": rows.argmax(axis=1), "probability": rows.max(axis=1)}
+    return Query(query.indices, query.scores, {**query.details, **details}, query.summary)
 
 
 def joined(first: Query, second: Query) -> Query:

@@ -9,16 +9,20 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
-from lightning_diffal import ActiveDataModule, ActiveLearning
+from lightning_diffal import ActiveDataModule, ActiveLearning, Query, QueryData
 from lightning_diffal.exceptions import AnswerFileError, ConfigurationError
 from lightning_diffal.oracle import FileOracle, files
-from lightning_diffal.samplers import RandomSampler
+from lightning_diffal.query import with_suggestions
+from lightning_diffal.samplers import BALDSampler, MarginSampler, RandomSampler
 from tests.files_script import NAMES, TRAIN, outcome
 from tests.helpers import Net, quiet_trainer
-from tests.helpers_data import Model, classes, inputs
+from tests.helpers_data import D, Model, classes, inputs
 
 SCRIPT = Path(__file__).with_name("files_script.py")
 
@@ -84,7 +88,7 @@ def test_several_processes_end_where_an_uninterrupted_one_does(tmp_path):
 
 def labelled_run(oracle, folder, max_rounds=2, model=None, **kwargs):
     data = ActiveDataModule(
-        torch.utils.data.TensorDataset(inputs()),
+        TensorDataset(inputs()),
         initial_labels={31: 1, 4: 1, 9: 0},
         num_classes=3,
         batch_size=4,
@@ -93,6 +97,44 @@ def labelled_run(oracle, folder, max_rounds=2, model=None, **kwargs):
     active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=max_rounds, seed=0, oracle=oracle, run_dir=folder)
     quiet_trainer([active], max_epochs=1).fit(model or Model(), datamodule=data)
     return active, data
+
+
+@pytest.mark.parametrize("sampler", [MarginSampler(), BALDSampler(n_passes=400), RandomSampler()])
+def test_the_network_suggests_labels_where_the_sampler_does_not(sampler, tmp_path):
+    x = inputs()
+    model = Model(nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3)))
+    queries = []
+    for number in range(2):
+        data = ActiveDataModule(TensorDataset(x), initial_labels={31: 1, 4: 1, 9: 0}, class_names=NAMES, batch_size=4)
+        active = ActiveLearning(sampler, query_size=4, seed=0, oracle=FileOracle(), run_dir=tmp_path)
+        quiet_trainer([active], max_epochs=10).fit(model, datamodule=data)
+        path = tmp_path / "queries" / f"query-{number:03d}.csv"
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        model.eval()
+        with torch.no_grad():
+            probabilities = model(x[[int(row["index"]) for row in rows]]).softmax(1)
+        queries.append((rows, probabilities))
+        fill(path, lambda index: NAMES[int(classes()[index])])
+    assert [len(record.labelled) for record in active.history] == [3, 7]
+    for rows, probabilities in queries:
+        suggested, sure = [row["suggested_label"] for row in rows], [row["confidence"] for row in rows]
+        if isinstance(sampler, RandomSampler):  # it reads nothing of the model
+            assert suggested == sure == [""] * 4
+        else:
+            assert suggested == [NAMES[i] for i in probabilities.argmax(1).tolist()]
+            assert [float(s) for s in sure] == pytest.approx(probabilities.max(1).values.tolist(), abs=0.05)
+
+
+def test_suggestions_of_several_labels_and_none_without_reason():
+    query, rows = Query([2, 0], [0.5, 0.4]), np.array([[0.9, 0.6, 0.2], [0.1, 0.2, 0.3], [0.1, 0.2, 0.7]])
+    several = QueryData(probabilities=rows, labelled=[1], labels=[[1, 0, 1]])
+    assert with_suggestions(query, several).details["predicted"].tolist() == [[0, 0, 1], [1, 1, 0]]
+    told = Query([2, 0], [0.5, 0.4], {"predicted": np.array([-1, 1])})  # the sampler knows better
+    assert with_suggestions(told, several) is told
+    assert with_suggestions(query, QueryData(num_points=3, labelled=[1], labels=[0])) is query
+    untrained = QueryData(probabilities=np.array([[0.9, 0.1]] * 3))
+    assert with_suggestions(query, untrained) is query
 
 
 def test_waits_in_place_while_somebody_fills_in(tmp_path):
