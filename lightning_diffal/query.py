@@ -150,7 +150,7 @@ def with_suggestions(query: Query, data: QueryData) -> Query:
         probabilities = data.mc_probabilities[:, :-1]
     if "predicted" in query.details or probabilities is None or not len(data.labelled):
         return query
-    rows = probabilities[query.indices]
+    rows = probabilities[query.indices, : data.num_classes]  # a model may have outputs to spare
     details: dict[str, npt.NDArray[Any]]
     if data.is_multilabel:
         details = {"predicted": (rows > 0.5).astype(np.int64)}

@@ -133,6 +133,8 @@ def test_suggestions_of_several_labels_and_none_without_reason():
     told = Query([2, 0], [0.5, 0.4], {"predicted": np.array([-1, 1])})  # the sampler knows better
     assert with_suggestions(told, several) is told
     assert with_suggestions(query, QueryData(num_points=3, labelled=[1], labels=[0])) is query
+    spare = QueryData(probabilities=rows[:, ::-1], labelled=[1], labels=[0], num_classes=2)
+    assert with_suggestions(query, spare).details["predicted"].tolist() == [0, 1]
     untrained = QueryData(probabilities=np.array([[0.9, 0.1]] * 3))
     assert with_suggestions(query, untrained) is query
 
