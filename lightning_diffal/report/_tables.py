@@ -114,7 +114,7 @@ def _words(view: RunView, record: RoundRecord, query: Query, suggested: list[str
 
 
 def _suggestions(view: RunView, query: Query) -> list[str] | None:
-    """The diffused label of each point, in words."""
+    """The label that was suggested for each point, in words."""
     values: Any = query.details.get("predicted")
     if values is None or values.dtype.kind not in "iub":
         return None
