@@ -1,4 +1,5 @@
 import csv
+import functools
 import os
 import signal
 import subprocess
@@ -91,7 +92,15 @@ def test_demo_compares_prints_and_writes(tmp_path, capsys):
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_an_interrupted_demo_ends_at_once_and_leaves_no_process(tmp_path):
     command = [sys.executable, "-m", "lightning_diffal", "demo", "--workers", "2", "--out", str(tmp_path)]
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    demo = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # what a shell starts in the background ignores interrupts, and so would all that it starts
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert demo.stdout.readline().startswith("Handwritten digits")
         time.sleep(1)

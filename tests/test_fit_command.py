@@ -102,7 +102,9 @@ def test_two_rounds_then_one_more(mine, capsys):
     shown = capsys.readouterr().out
     assert "History of 3 rounds" in shown and "Ended: max_rounds=2 reached.\n" in shown and "runs/a" in shown
     first = kept("runs/a")
-    assert [len(r["labelled"]) for r in first["history"]] == [6, 11, 16] and first["sampler"] == "MarginSampler()"
+    assert [len(r["labelled"]) for r in first["history"]] == [6, 11, 16] and first["settings"][
+        "sampler"
+    ] == "MarginSampler()"
     assert first["data"]["pool"]["labelled"] != list(range(16))
     settings = yaml.safe_load(Path("runs/a/config.yaml").read_text())
     assert settings["model"]["init_args"] == {"width": 7, "lr": 0.01} and settings["active"]["query_size"] == 5
@@ -137,7 +139,7 @@ def test_a_printed_config_runs(mine, capsys):
     Path("run.yaml").write_text(capsys.readouterr().out)
     assert main(["fit", "--config", "run.yaml"]) == 0
     assert kept("run")["history"][-1]["stop_reason"] == "5 labels were bought (budget 5)"
-    assert "n_neighbors=9" in kept("run")["sampler"]
+    assert "n_neighbors=9" in kept("run")["settings"]["sampler"]
 
 
 def test_functions_and_optimizers_by_path(mine, capsys):
