@@ -1,6 +1,7 @@
 """A small problem, a small model and a quiet Trainer, shared by the tests that train."""
 
 import copy
+import csv
 
 import torch
 from torch import nn
@@ -110,6 +111,18 @@ def same_weights(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def fill(path, label, rows=slice(None), **dialect):
+    """Write labels into some of the rows of a query file, as a spreadsheet would."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        table = list(csv.DictReader(file))
+    for row in table[rows]:
+        row["label"] = label(int(row["index"]))
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\r\n", **dialect)
+        writer.writeheader()
+        writer.writerows(table)
+
+
 __all__ = [
     "QUIET",
     "TRAIN",
@@ -117,6 +130,7 @@ __all__ = [
     "Net",
     "Snapshots",
     "blobs",
+    "fill",
     "loaders",
     "pl",
     "pl_callbacks",

@@ -1,6 +1,5 @@
 """Two processes do what one does: real ones, over gloo on the CPU, started through a Trainer."""
 
-import csv
 import importlib
 import json
 import os
@@ -19,7 +18,7 @@ from lightning_diffal import ActiveDataModule, ActiveLearning
 from lightning_diffal._lightning import NAMESPACE, lives_for_one_fit, pl, splits_the_model
 from lightning_diffal.exceptions import ConfigurationError
 from tests.distributed_script import CASES, POINTS, START, FixedFeatures, labelled_run
-from tests.helpers import TRAIN, Net, quiet_trainer
+from tests.helpers import TRAIN, Net, fill, quiet_trainer
 
 SCRIPT = Path(__file__).with_name("distributed_script.py")
 strategies = importlib.import_module(f"{NAMESPACE}.strategies")
@@ -171,16 +170,8 @@ def test_killed_and_resumed(spec, n_bought, uninterrupted, tmp_path):
 # ------------------------------------------------------------------------------------------------- answers from files
 
 
-def fill(path, rows):
-    """Write the true class into some rows of a query file."""
-    with path.open(newline="") as file:
-        table = list(csv.DictReader(file))
-    for row in table[rows]:
-        row["label"] = int(POINTS[int(row["index"])][1])
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+def true_class(index):
+    return int(POINTS[index][1])
 
 
 def appears(path, process):
@@ -195,7 +186,7 @@ def test_answers_from_files_are_waited_for_by_all_processes(tmp_path):
     journal = tmp_path / "run" / "journal.jsonl"
     process = launch(tmp_path, "files", "240")
     appears(queries[0], process)
-    fill(queries[0], slice(1, 3))
+    fill(queries[0], true_class, slice(1, 3))
     while '"answer"' not in journal.read_text():
         assert process.poll() is None and not time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
@@ -204,7 +195,7 @@ def test_answers_from_files_are_waited_for_by_all_processes(tmp_path):
     process = launch(tmp_path, "files", "240")
     for number, rows in enumerate((slice(1), slice(None))):
         appears(queries[number], process)
-        fill(queries[number], rows)
+        fill(queries[number], true_class, rows)
     assert finish(process) == 0, (tmp_path / "output.txt").read_text()[-3000:]
     first, second = ranks(tmp_path)
     assert first == second and first["reason"] == "max_rounds=2 reached"

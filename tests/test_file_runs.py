@@ -21,22 +21,10 @@ from lightning_diffal.oracle import FileOracle, files
 from lightning_diffal.query import with_suggestions
 from lightning_diffal.samplers import BALDSampler, MarginSampler, RandomSampler
 from tests.files_script import NAMES, TRAIN, outcome
-from tests.helpers import Net, quiet_trainer
+from tests.helpers import Net, fill, quiet_trainer
 from tests.helpers_data import D, Model, classes, inputs
 
 SCRIPT = Path(__file__).with_name("files_script.py")
-
-
-def fill(path, label, rows=slice(None), **dialect):
-    """Write labels as a spreadsheet would, into some of the rows."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = list(csv.DictReader(file))
-    for row in table[rows]:
-        row["label"] = label(int(row["index"]))
-    with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\r\n", **dialect)
-        writer.writeheader()
-        writer.writerows(table)
 
 
 def name_of(index):
