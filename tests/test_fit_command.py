@@ -102,9 +102,8 @@ def test_two_rounds_then_one_more(mine, capsys):
     shown = capsys.readouterr().out
     assert "History of 3 rounds" in shown and "Ended: max_rounds=2 reached.\n" in shown and "runs/a" in shown
     first = kept("runs/a")
-    assert [len(r["labelled"]) for r in first["history"]] == [6, 11, 16] and first["settings"][
-        "sampler"
-    ] == "MarginSampler()"
+    assert [len(r["labelled"]) for r in first["history"]] == [6, 11, 16]
+    assert first["settings"]["sampler"] == "MarginSampler()"
     assert first["data"]["pool"]["labelled"] != list(range(16))
     settings = yaml.safe_load(Path("runs/a/config.yaml").read_text())
     assert settings["model"]["init_args"] == {"width": 7, "lr": 0.01} and settings["active"]["query_size"] == 5
