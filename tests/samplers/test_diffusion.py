@@ -325,14 +325,17 @@ class TestRounds:
         assert len(set(truth[queries[0].indices])) == 6
         assert (queries[0].details["phase"] == "exploration").all()
 
-    @pytest.mark.parametrize(("name", "explores"), [("checkerboard", 0.5), ("digits", 0.3)])
-    def test_exploration_gives_way_to_refinement(self, name, explores):
+    @pytest.mark.parametrize(
+        ("name", "n_steps", "explores"),
+        [("checkerboard", "auto", 0.5), ("digits", "auto", 0.3), ("checkerboard", 3, 0.5), ("digits", 3, 0.5)],
+    )
+    def test_exploration_gives_way_to_refinement(self, name, n_steps, explores):
         if name == "checkerboard":
             features, truth = checkerboard(1000)
         else:
             digits = pytest.importorskip("sklearn.datasets").load_digits()
             features, truth = digits.data.astype(np.float32), digits.target
-        queries = play(features, truth, DiffusionSampler(), rounds=25, size=10, start=[7])
+        queries = play(features, truth, DiffusionSampler(n_steps=n_steps), rounds=25, size=10, start=[7])
         shares = [query.summary["exploration_share"] for query in queries]
         reached = [query.summary["mean_label_equivalents"] for query in queries]
         assert shares[0] > 0.8
@@ -483,6 +486,8 @@ class TestDegenerate:
         features, truth = clouds(n=1000)
         outliers = np.array([11, 150, 222])
         features[outliers] = 1e4 * np.random.default_rng(1).normal(size=(3, 4))
+        queries = play(features, truth, DiffusionSampler(n_steps=3), rounds=3, size=10, start=[5])
+        assert not set(np.concatenate([query.indices for query in queries])) & set(outliers)
         first, second = play(features, truth, DiffusionSampler(), rounds=2, size=10, start=[5])
         assert not np.isin(first.indices, outliers).any()
         assert np.isin(second.indices, outliers).sum() <= 1  # the rest is known by then
