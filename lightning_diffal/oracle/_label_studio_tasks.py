@@ -15,6 +15,7 @@ from lightning_diffal._json import plain
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.fingerprint import item_digest
 from lightning_diffal.oracle.base import Question
+from lightning_diffal.oracle.query_files import confidence
 from lightning_diffal.targets import Target, without_target
 
 if TYPE_CHECKING:
@@ -223,11 +224,9 @@ def _prediction(predicted: list[str], details: Mapping[str, Any], from_name: str
     result = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": predicted}}
     # one version for all rounds: a project shows the predictions of the version that was imported first, and no others
     prediction: dict[str, Any] = {"model_version": "lightning-diffal", "result": [result]}
-    margin, reach, sure = details.get("margin"), details.get("reach"), details.get("probability")
-    if sure is None and isinstance(margin, float) and isinstance(reach, float) and reach > 0:
-        sure = margin / reach  # of the walks that meet a label, how many more meet the first class than the second
+    sure = confidence(details)
     if sure is not None:
-        prediction["score"] = min(max(sure, 0.0), 1.0)
+        prediction["score"] = sure
     return prediction
 
 

@@ -245,7 +245,7 @@ class FileOracle(Oracle):
 
     def _labels(self, data: ActiveDataModule) -> LabelReader:
         known = data.pool.placeholder
-        several = isinstance(known, tuple) if self.multilabel is None else self.multilabel
+        several = data.pool.is_multilabel if self.multilabel is None else self.multilabel
         num_classes = len(known) if isinstance(known, tuple) else data.num_classes
         if several and num_classes is None:
             raise ConfigurationError(

@@ -15,13 +15,14 @@ import numpy as np
 from torch.utils.data import Subset
 
 from lightning_diffal._files import escape_cell, replacing
+from lightning_diffal._json import plain
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.targets import Label, without_target
 
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
 
-__all__ = ["add_rows", "class_words", "content_of", "query_rows"]
+__all__ = ["add_rows", "class_words", "confidence", "content_of", "query_rows"]
 
 QueryRow = dict[str, Any]
 
@@ -84,13 +85,24 @@ def _suggestion(query: Query, place: int, class_names: Sequence[str] | None) -> 
     if predicted.ndim == 0 and predicted < 0:
         return None, None
     label: Label = int(predicted) if predicted.ndim == 0 else tuple(int(v) for v in predicted)
-    sure = None
-    if "probability" in query.details:
-        sure = float(query.details["probability"][place])
-    elif {"margin", "reach"} <= query.details.keys() and query.details["reach"][place] > 0:
-        # of the walks that meet a label, how many more meet the first class than the second
-        sure = float(query.details["margin"][place] / query.details["reach"][place])
-    return class_words(label, class_names), None if sure is None else float(f"{min(sure, 1.0):.3g}")
+    sure = confidence({name: plain(values[place]) for name, values in query.details.items()})
+    return class_words(label, class_names), None if sure is None else float(f"{sure:.3g}")
+
+
+def confidence(details: Mapping[str, Any]) -> float | None:
+    """How sure whoever suggests a label is of it, from 0 to 1; `None` where nobody says.
+
+    Args:
+        details: of one point in a query, as JSON knows them.
+
+    Example:
+        >>> confidence({"margin": 0.25, "reach": 0.5}), confidence({"probability": 0.75}), confidence({"reach": 0.5})
+        (0.5, 0.75, None)
+    """
+    sure, margin, reach = details.get("probability"), details.get("margin"), details.get("reach")
+    if sure is None and isinstance(margin, float) and isinstance(reach, float) and reach > 0:
+        sure = margin / reach  # of the walks that meet a label, how many more meet the first class than the second
+    return None if sure is None else min(max(float(sure), 0.0), 1.0)
 
 
 def class_words(label: Label, class_names: Sequence[str] | None) -> str:
