@@ -11,6 +11,7 @@ import atexit
 import datetime
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -225,10 +226,21 @@ def _leave() -> None:
     It does so when it drops the tensors of the last exchange only then (pytorch/pytorch#190489), and the process ends
     with SIGABRT after all its work was done.
     """
+    # before torch 2.8 a group goes with the interpreter locked (pytorch/pytorch#154976), and waits for its threads, one
+    # of which may wait for the interpreter; a backend that is held here goes last, and unlocks it
+    backends = [_backend(group) for group in (dist.group.WORLD, *(ranks._group for ranks in _OPEN))]
     while _OPEN:
         _OPEN.pop().forget()
     if dist.is_initialized():
         dist.destroy_process_group()
+    del backends
+
+
+def _backend(group: dist.ProcessGroup | None) -> object:
+    """What talks for a group between main memories; None where nothing does."""
+    with suppress(AttributeError, RuntimeError):
+        return group._get_backend(torch.device("cpu"))  # type: ignore[union-attr]
+    return None
 
 
 def share_labels(active: ActiveLearning) -> None:

@@ -142,6 +142,24 @@ def test_no_thread_of_a_process_group_outlives_the_interpreter(run):
     assert lines(run / "threads.jsonl") == [[], []]
 
 
+LEAVING = """
+import sys, torch, torch.distributed as dist
+from types import SimpleNamespace
+from lightning_diffal.distributed import Ranks
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+ranks = Ranks(SimpleNamespace(world_size=2, global_rank=0))
+sys.setswitchinterval(1000)  # a thread gets the interpreter only where it is given up
+values = [torch.ones(1) for _ in range(20_000)]
+dist.all_reduce_coalesced(values, group=ranks._group, async_op=True)
+del values  # now the thread needs the interpreter to drop them
+"""
+
+
+def test_a_process_ends_while_a_thread_drops_what_was_exchanged():
+    subprocess.run([sys.executable, "-c", LEAVING], check=True, timeout=120)
+
+
 # ------------------------------------------------------------------------------------------------------------- resume
 
 
