@@ -80,7 +80,9 @@ class ActiveLearning(pl.Callback):
         oracle: who labels: an `Oracle`, or a function `(indices, items) -> labels`. Default: the data set itself.
         min_answers: how many answers the next training needs; the rest stays pending. Default: all.
         features: where features come from: `"auto"` (the penultimate layer, found by running the model), the name
-            of a submodule (its output), or the name of a method of the model.
+            of a submodule (its output), the name of a method of the model, `"inputs"` (the items themselves), or
+            several of them, joined by `+`, each as a unit vector. `"inputs+auto"` gains a point or more in the first
+            rounds where items are good features themselves, as small images are; the default asks nothing of them.
         reset: weights that a round starts from: `"initial"` (as before the first round, so that no round inherits
             what an earlier one got stuck in), `"warm"` (as they are), or a number between 0 and 1 by which they are
             shrunk towards the initial ones (shrink and perturb, Ash & Adams 2020).
@@ -159,10 +161,10 @@ class ActiveLearning(pl.Callback):
         check_choice("weights", weights, ("last", "best"))
         check_choice("on_journal_ahead", on_journal_ahead, ("replay", "branch"))
         check_choice("on_interrupted_round", on_interrupted_round, ("redo", "continue"))
-        if not isinstance(features, str) or not features:
+        if not isinstance(features, str) or not all(part.strip() for part in features.split("+")):
             raise InvalidTypeError(
-                "Expected argument `features` to be 'auto' or the name of a submodule or method of the model, "
-                f"but got {features!r}."
+                "Expected argument `features` to be 'auto', 'inputs' or the name of a submodule or method of the "
+                f"model, or several of them joined by '+', but got {features!r}."
             )
         self.sampler = checked_sampler(DiffusionSampler() if sampler is None else sampler)
         self.query_size = query_size
@@ -270,7 +272,7 @@ class ActiveLearning(pl.Callback):
     @property
     def shown(self) -> frozenset[str]:
         """What the sampler is shown: what it requires, and what it wants besides where that costs nothing."""
-        comes_along = self.extractor.features == "auto"  # else it would take a second call, or a head that is not there
+        comes_along = "auto" in self.extractor.parts  # else it would take a second call, or a head that is not there
         return frozenset(self.sampler.wants(self.query_size) if comes_along else self.sampler.requires)
 
     @property

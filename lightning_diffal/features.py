@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from lightning_diffal._head import Head, find_head, rows_before, to_probabilitie
 from lightning_diffal._lightning import batch_to_device, feature_pass, pl
 from lightning_diffal._random import isolated_random_state
 from lightning_diffal.exceptions import FeatureError
-from lightning_diffal.targets import Target
+from lightning_diffal.targets import Target, without_target
 
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
@@ -36,13 +37,15 @@ class FeatureExtractor:
 
     Args:
         features: `"auto"` (the input of the head found by `find_head`), the name of a submodule (its output, as
-            the mean over places or tokens where it has such), or the name of a method of the model or of a
-            submodule. A method whose first parameter is called `batch` gets the whole batch; any other is called
-            as `forward` is.
+            the mean over places or tokens where it has such), the name of a method of the model or of a
+            submodule, or `"inputs"` (what the model is given, flattened; the model's own part of that name goes
+            first). A method whose first parameter is called `batch` gets the whole batch; any other is called as
+            `forward` is. Several of them, joined by `+`, are set side by side, each as a unit vector.
     """
 
     def __init__(self, features: str = "auto") -> None:
         self.features = features
+        self.parts = tuple(part.strip() for part in features.split("+"))
         self.head: Head | None = None
 
     def prepare(self, trainer: pl.Trainer, data: ActiveDataModule, wanted: frozenset[str]) -> int | None:
@@ -56,11 +59,12 @@ class FeatureExtractor:
             ConfigurationError: Monte-Carlo dropout is wanted of a model without dropout.
         """
         module = self._module(trainer)
-        if self.features != "auto" and self._named(module) is None:
-            raise FeatureError(
-                f"Expected `features` to name a submodule or a method of {type(module).__name__}, "
-                f"but got {self.features!r}. {HINT}"
-            )
+        for part in self.parts:
+            if part not in ("auto", "inputs") and _named(module, part) is None:
+                raise FeatureError(
+                    f"Expected `features` to name a submodule or a method of {type(module).__name__}, "
+                    f"but got {part!r}. {HINT}"
+                )
         self.head = None
         if not wanted:
             return None
@@ -70,7 +74,7 @@ class FeatureExtractor:
 
         def look(batch: Any) -> None:
             nonlocal found
-            if self.head is None and (self.features == "auto" or wanted & {"probabilities", "mc_probabilities"}):
+            if self.head is None and ("auto" in self.parts or wanted & {"probabilities", "mc_probabilities"}):
                 self.head = find_head(module, lambda: call_forward(module, batch, data.target), data.num_classes)
             rows = self._read(module, batch, data.target, wanted)
             passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
@@ -163,36 +167,49 @@ class FeatureExtractor:
 
     def _read(self, module: nn.Module, batch: Any, target: Target, wanted: frozenset[str]) -> dict[str, Tensor]:
         """Features, and outputs that probabilities will be made of, one row an item."""
-        rows: dict[str, Tensor] = {}
-        if not wanted & {"features", "probabilities"}:
-            return rows
-        named = self._named(module) if "features" in wanted and self.features != "auto" else None
-        if named is not None and not isinstance(named, nn.Module):
-            rows["features"] = _as_rows(call_method(named, batch, target))
-            if "probabilities" not in wanted:
-                return rows
-        seen: list[tuple[Any, Any]] = []
-        layer = named if isinstance(named, nn.Module) else module.get_submodule(self.head.name) if self.head else None
-        handle = None if layer is None else layer.register_forward_hook(_remember(seen), with_kwargs=True)
-        try:
-            returned = list(floating_tensors(call_forward(module, batch, target)))
-        finally:
-            if handle is not None:
-                handle.remove()
-        if "features" in wanted and "features" not in rows:
-            if not seen:
-                raise FeatureError(f"The layer that features come from did not run in `forward`. {HINT}")
-            inputs, outputs = seen[-1]
-            if self.features == "auto" and self.head is not None:
-                rows["features"] = rows_before(inputs, outputs, returned[self.head.output])
+        parts: dict[str, Tensor] = {}
+        layers: dict[str, nn.Module] = {}
+        for part in self.parts if "features" in wanted else ():
+            source = self._source(module, part)
+            if isinstance(source, nn.Module):
+                layers[part] = source
+            elif source is None:
+                parts[part] = _inputs(batch, target)
             else:
-                tensor = next(floating_tensors(outputs), None)
-                if tensor is None:
-                    raise FeatureError(f"Expected {self.features!r} to return a tensor of features. {HINT}")
-                rows["features"] = _as_rows(tensor)
-        if "probabilities" in wanted and self.head is not None:
-            rows["probabilities"] = returned[self.head.output].reshape(-1, self.head.width)
+                parts[part] = _as_rows(call_method(source, batch, target))
+        rows: dict[str, Tensor] = {}
+        if layers or "probabilities" in wanted:
+            seen: dict[str, tuple[Any, Any]] = {}
+            with ExitStack() as hooks:
+                for part, layer in layers.items():
+                    hooks.callback(layer.register_forward_hook(_remember(seen, part), with_kwargs=True).remove)
+                returned = list(floating_tensors(call_forward(module, batch, target)))
+            for part in layers:
+                parts[part] = self._rows_of(part, seen, returned)
+            if "probabilities" in wanted and self.head is not None:
+                rows["probabilities"] = returned[self.head.output].reshape(-1, self.head.width)
+        if parts:
+            rows["features"] = _side_by_side([parts[part] for part in self.parts])
         return rows
+
+    def _source(self, module: nn.Module, part: str) -> Any:
+        """The layer or method that a part of the features comes from; None for the inputs."""
+        if part == "auto":
+            assert self.head is not None
+            return module.get_submodule(self.head.name)
+        return _named(module, part)
+
+    def _rows_of(self, part: str, seen: Mapping[str, tuple[Any, Any]], returned: list[Tensor]) -> Tensor:
+        """What a layer was given or has given, one row an item."""
+        if part not in seen:
+            raise FeatureError(f"The layer that features come from did not run in `forward`. {HINT}")
+        inputs, outputs = seen[part]
+        if part == "auto" and self.head is not None:
+            return rows_before(inputs, outputs, returned[self.head.output])
+        tensor = next(floating_tensors(outputs), None)
+        if tensor is None:
+            raise FeatureError(f"Expected {part!r} to return a tensor of features. {HINT}")
+        return _as_rows(tensor)
 
     def _dropout_passes(
         self, module: nn.Module, data: ActiveDataModule, wanted: frozenset[str], n_passes: int, seed: int
@@ -209,17 +226,38 @@ class FeatureExtractor:
         assert self.head is not None
         return returned[self.head.output].reshape(-1, self.head.width)
 
-    def _named(self, module: nn.Module) -> Any:
-        """The submodule or method that `features` names."""
-        try:
-            return module.get_submodule(self.features)
-        except AttributeError:
-            owner, _, method = self.features.rpartition(".")
-        try:
-            found = getattr(module.get_submodule(owner), method, None)
-        except AttributeError:
-            return None
-        return found if callable(found) else None
+
+def _named(module: nn.Module, name: str) -> Any:
+    """The submodule or method of this name."""
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        owner, _, method = name.rpartition(".")
+    try:
+        found = getattr(module.get_submodule(owner), method, None)
+    except AttributeError:
+        return None
+    return found if callable(found) else None
+
+
+def _inputs(batch: Any, target: Target) -> Tensor:
+    """A batch without its label, one row an item."""
+    tensors = [tensor.reshape(len(tensor), -1) for tensor in floating_tensors(without_target(batch, target))]
+    if not tensors:
+        raise FeatureError(
+            f"Expected items with floating-point numbers for features='inputs', but found none of them. {HINT}"
+        )
+    return torch.cat([tensor.float() for tensor in tensors], dim=1)
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """One part as it is; of several each as a unit vector, so that all count alike."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = [len(part) for part in parts]
+    if len(set(lengths)) > 1:
+        raise FeatureError(f"Expected as many rows from all parts of the features, but got {lengths}. {HINT}")
+    return torch.cat([nn.functional.normalize(part.float()) for part in parts], dim=1)
 
 
 def _common_length(rows: dict[str, Tensor]) -> int:
@@ -238,12 +276,12 @@ def _check_rows(found: int, expected: int) -> None:
         )
 
 
-def _remember(seen: list[tuple[Any, Any]]) -> Callable[..., None]:
+def _remember(seen: dict[str, tuple[Any, Any]], part: str) -> Callable[..., None]:
     """A hook that keeps the first input of a layer and its output, both as they are now: more may happen in place."""
 
     def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         first = args[0] if args else next(iter(kwargs.values()), None)
-        seen.append((_copied(first), _copied(output)))
+        seen[part] = (_copied(first), _copied(output))
 
     return hook
 

@@ -108,6 +108,7 @@ CALLBACK = {
     "an oracle's class": ({"oracle": dict}, InvalidTypeError, "oracle"),
     "time in words": ({"max_time": "an hour"}, ConfigurationError, "DD:HH:MM:SS"),
     "features": ({"features": 3}, InvalidTypeError, "features"),
+    "part of the features": ({"features": "inputs+"}, InvalidTypeError, "features"),
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from lightning_diffal import ActiveDataModule, ActiveLearning
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
 from lightning_diffal._calls import call_forward, call_method, floating_tensors
 from lightning_diffal._head import find_head, rows_before, to_probabilities
 from lightning_diffal._lightning import pl
@@ -343,6 +343,39 @@ class TestNamedFeatures:
         assert_same_rows(extract(Methods(), features="of_inputs")["features"], inputs() * 2)
         assert_same_rows(extract(Methods(), features="of_batch")["features"], inputs() * 3)
 
+    @pytest.mark.parametrize("wanted", [("features",), ("features", "probabilities")])
+    def test_several_are_unit_vectors_side_by_side(self, wanted):
+        net = Plain()
+        found = extract(net, features="inputs + net.body.0 + auto + net.embed", wanted=wanted)
+        x = inputs()
+        parts = [F.normalize(part) for part in (x, net.body[0](x), net.embed(x), net.embed(x))]
+        assert found["outputs"] == 3
+        assert_same_rows(found["features"], torch.cat(parts, dim=1))
+        if "probabilities" in wanted:
+            assert_same_rows(found["probabilities"], net(x).softmax(1))
+
+    def test_inputs(self):
+        assert_same_rows(extract(Functional(), features="inputs")["features"], inputs())  # no head is looked for
+        images = torch.randn(10, 3, 5, 5)
+        found = extract(ConvHead(), TensorDataset(images, classes(10)), features="inputs", initial_labels=[3])
+        assert_same_rows(found["features"], images.flatten(1))
+        numbers = torch.randn(10)
+        found = extract(nn.Linear(1, 3), TensorDataset(numbers, classes(10)), features="inputs", initial_labels=[3])
+        assert_same_rows(found["features"], numbers[:, None])
+
+    def test_the_inputs_of_the_model_go_first(self):
+        class Own(Model):
+            def inputs(self, x):
+                return x * 2
+
+        assert_same_rows(extract(Own(), features="inputs")["features"], inputs() * 2)
+
+    def test_a_row_of_zeros_stays_one(self):
+        x = inputs()
+        x[5] = 0
+        found = extract(Plain(), TensorDataset(x, classes()), features="inputs+auto")["features"]
+        assert not found[5, :D].any() and np.isfinite(found).all()
+
     def test_an_output_changed_in_place_afterwards(self):
         net = nn.Sequential(nn.Linear(D, 16), nn.ReLU(inplace=True), nn.Linear(16, 3))
         assert_same_rows(extract(net, features="net.0")["features"], net[0](inputs()))
@@ -381,6 +414,9 @@ class TestNamedFeatures:
             ("needs_more", "needs_more` cannot be called with a batch without its label: missing .*'more'"),
             ("half", "each of 2 points, but got 1"),
             ("silent", "'silent' to return a tensor"),
+            ("auto+nothing", "but got 'nothing'"),
+            ("inputs+silent", "'silent' to return a tensor"),
+            ("inputs+half", r"as many rows from all parts of the features, but got \[2, 1\]"),
         ],
     )
     def test_refused_before_training(self, features, message):
@@ -462,6 +498,20 @@ class TestBatches:
             for i, (a, y) in enumerate(zip(inputs(), classes(), strict=True))
         ]
         assert_same_rows(extract(module, items)["features"], expected)
+
+    def test_inputs_are_all_that_the_model_is_given(self):
+        labels = F.one_hot(torch.as_tensor(classes()), 4).float()
+        items = [
+            {"name": f"p{i}", "label": y, "b": -a, "a": a.reshape(2, -1)}
+            for i, (a, y) in enumerate(zip(inputs(), labels, strict=True))
+        ]
+        found = extract(self.module(lambda self, a, b: 0)[0], items, features="inputs", num_classes=4)
+        assert_same_rows(found["features"], torch.cat([-inputs(), inputs()], 1))
+
+    def test_inputs_without_a_number(self):
+        items = [(torch.arange(3) + i, int(y)) for i, y in enumerate(classes())]
+        with pytest.raises(FeatureError, match="floating-point numbers for features='inputs'"):
+            extract(Plain(), items, features="inputs")
 
     def test_a_collate_function_that_makes_dicts(self):
         def collate(items):
@@ -681,6 +731,16 @@ class TestParts:
         with pytest.raises(FeatureError, match="to return a tensor, but got tuple"):
             call_method(lambda x: (x,), [torch.zeros(2), torch.ones(2)], "auto")
         assert call_forward(nn.Identity(), {"x": 1, "label": 0}, "auto") == {"x": 1}
+
+
+@pytest.mark.parametrize(("features", "told"), [("auto", True), ("inputs+auto", True), ("inputs", False)])
+def test_probabilities_come_along_with_the_penultimate_layer(features, told):
+    data = ActiveDataModule(points(), initial_labels=START)
+    active = ActiveLearning(DiffusionSampler(n_passes=2), query_size=3, max_rounds=2, features=features)
+    quiet_trainer([active], max_epochs=1).fit(Model(), datamodule=data)
+    assert [record.query is not None for record in active.history] == [True, True, False]
+    for record in active.history[:2]:
+        assert ("network_margin" in record.query.details) is told
 
 
 def test_two_rounds_of_a_run():

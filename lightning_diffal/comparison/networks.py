@@ -53,15 +53,6 @@ class Classifier(pl.LightningModule):
         scores: Tensor = self.net(items.contiguous(memory_format=self.layout))
         return scores
 
-    def inputs(self, items: Tensor) -> Tensor:
-        """The items themselves as features, `(B, D)`: what `ActiveLearning(features="inputs")` diffuses over."""
-        return items.flatten(1)
-
-    def inputs_and_penultimate(self, items: Tensor) -> Tensor:
-        """Items and penultimate layer side by side, each as a unit vector, so that both count alike."""
-        penultimate = self.net[:-1](items.contiguous(memory_format=self.layout)).flatten(1)
-        return torch.cat([nn.functional.normalize(part) for part in (items.flatten(1), penultimate)], dim=1)
-
     def on_round_start(self, trainer: Any) -> None:
         """Set how long this round trains; few labels need more epochs, about as many steps in each round."""
         if self.n_steps is None:

@@ -137,7 +137,7 @@ def _split(text: str) -> list[str]:
 
 
 def parse_value(text: str) -> Any:
-    """A Python literal, or a bare word as a string.
+    """A Python literal, or as a string a bare word, or several joined by dots or plus signs.
 
     Args:
         text: as it was typed.
@@ -146,13 +146,13 @@ def parse_value(text: str) -> Any:
         ConfigurationError: neither.
 
     Example:
-        >>> parse_value("0.5"), parse_value("None"), parse_value("cosine")
-        (0.5, None, 'cosine')
+        >>> parse_value("0.5"), parse_value("None"), parse_value("cosine"), parse_value("inputs+net.0")
+        (0.5, None, 'cosine', 'inputs+net.0')
     """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        if re.fullmatch(r"\w+", text):
+        if re.fullmatch(r"[^\W\d]\w*([.+]\w+)*", text):
             return text
         raise ConfigurationError(
             f"Expected the value of an argument to be a Python literal or a word, but got {text!r}."
