@@ -61,6 +61,7 @@ __all__ = [
     "configure_optimizers",
     "datamodule_of",
     "discard_train_loader",
+    "ends_with_more",
     "evaluate",
     "feature_pass",
     "finds_settings",
@@ -130,6 +131,15 @@ def datamodule_of(trainer: Any) -> pl.LightningDataModule | None:
     """The data module given to this call of the Trainer, if any."""
     datamodule: pl.LightningDataModule | None = getattr(trainer, "datamodule", None)
     return datamodule
+
+
+def ends_with_more(trainer: Any) -> bool:
+    """Whether somebody does something when a training ends, other than to write files or to show it."""
+    shows = (pl_callbacks.Checkpoint, pl_callbacks.ProgressBar, pl_callbacks.Timer)
+    callbacks = [c for c in callbacks_of(trainer) if not isinstance(c, shows)]
+    return is_overridden("on_train_end", trainer.lightning_module) or any(
+        is_overridden("on_train_end", callback, parent=pl.Callback) for callback in callbacks
+    )
 
 
 def finds_settings(trainer: pl.Trainer) -> bool:

@@ -340,6 +340,11 @@ class ActiveLearning(pl.Callback):
         """A resumed round has ended, whether an epoch was left to train or not."""
         self._resumed_random_state, self._continues_epoch = None, False
 
+    @property
+    def resumes_stopped(self) -> bool:
+        """Whether the checkpoint that this fit goes on from was written after something had stopped the training."""
+        return self._saved is not None and bool(self._saved.get("stopped"))
+
     # ------------------------------------------------------------------------------------------- Lightning's hooks
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -382,7 +387,7 @@ class ActiveLearning(pl.Callback):
         self._saved, self.stop_reason = None, None
         self.forget_resumed_state()
         if self.state.phase == "training":  # interrupted, and fit again: exact only from the start of the round
-            self.state.phase = "train"
+            self.state.phase = "redo"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check labels and model before anything trains; ask first where something else trains before the rounds."""
@@ -398,7 +403,10 @@ class ActiveLearning(pl.Callback):
         """
         data = self.data
         subjects = (weakref.ref(pl_module), weakref.ref(data))
-        if self.state.has_begun and self._saved is None and self._subjects and self._subjects != subjects:
+        are_others = self._saved is None and bool(self._subjects) and self._subjects != subjects
+        if are_others and self.state.phase == "redo" and not self.state.history:
+            self.state.phase = "train"  # half of a first round is not worth an error
+        if self.state.has_begun and are_others:
             raise ConfigurationError(
                 f"This ActiveLearning is in round {self.state.round} of a run with another model or data module: make "
                 "a new ActiveLearning for a new run, or give the same objects to go on."
@@ -480,7 +488,7 @@ class ActiveLearning(pl.Callback):
             return
         if self.state.phase == "training":
             self.state.metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n != "round"}
-        checkpoint[KEY] = self.contents()
+        checkpoint[KEY] = {**self.contents(), "stopped": bool(trainer.should_stop)}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -500,7 +508,7 @@ class ActiveLearning(pl.Callback):
         if not stopped_inside_epoch(checkpoint):
             self._resumed_random_state = states[trainer.global_rank % len(states)]
         elif self.on_interrupted_round == "redo":
-            self.state.phase = "train"  # exact only from the start of the round
+            self.state.phase = "redo"  # exact only from the start of the round
         else:
             rank_zero_warn(
                 f"Round {self.state.round} goes on from the middle of an epoch (`on_interrupted_round='continue'`): "

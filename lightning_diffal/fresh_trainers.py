@@ -97,7 +97,7 @@ class _FreshTrainers(Rounds):
     def run(self) -> None:
         """Train, ask, train again; ends with the reason in the last record."""
         if self.state.phase == "training":  # a round that was cut off
-            self.state.phase = "train"
+            self.state.phase = "redo"
         self._go()
 
     def _train(self) -> None:

@@ -86,6 +86,35 @@ class Recorder:
         data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
         return recorder
 
+    def go_to_border(self, module: pl.LightningModule) -> bool:
+        """Go to where the round that trains had ended, if the folder kept that.
+
+        Args:
+            module: gets the weights of then.
+
+        Returns:
+            Whether it did.
+        """
+        active, folder = self.active, self.folder
+
+        def find() -> dict[str, Any] | None:
+            kept = None if folder is None else folder.load()
+            if folder is None or kept is None:
+                return None
+            then = kept[_KEY]
+            if then["round"] != active.state.round or then["phase"] not in ("query", "answers"):
+                return None
+            folder.journal.rewind(then["journal"]["lines"])
+            return kept
+
+        kept = active.ranks.decide(find)
+        if kept is None:
+            return False
+        active.state = RunState.from_checkpoint(kept[_KEY])
+        active.data.load_state_dict(kept[_KEY]["data"])
+        module.load_state_dict(kept["state_dict"])
+        return True
+
     @property
     def is_behind(self) -> bool:
         """Whether the journal knows what comes next."""

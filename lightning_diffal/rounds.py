@@ -81,13 +81,31 @@ class Rounds:
         state = self.state
         self.seconds = {}
         seed_sharing_sampler(state.seed + state.round)
-        if state.phase == "train":
+        if state.phase == "training" and self._has_ended():
+            return
+        if state.phase != "training":
             self._begin_round()
         self.trainer.callback_metrics["round"] = torch.tensor(state.round)
         with self._timed("fit"):
             self.trainer.fit_loop.run()
         self.active.forget_resumed_state()
         self._finish_round()
+
+    def _has_ended(self) -> bool:
+        """Where a round goes on that was over already: whether it is over with all that its end does to the model.
+
+        A checkpoint of the last epoch is written before the end of the training, where weights are averaged. What the
+        run's folder kept of that round's border knows of it; without, the round is done again.
+        """
+        self.trainer.should_stop |= self.active.resumes_stopped
+        if not (self.trainer.fit_loop.done and lightning.ends_with_more(self.trainer)):
+            return False
+        self.active.forget_resumed_state()
+        if self.recorder.go_to_border(self.module):
+            self.state = self.active.state
+            return True
+        self.state.phase = "redo"
+        return False
 
     def _finish_round(self) -> None:
         """Metrics and the record of the round that has trained; tell those who want to know."""
@@ -238,16 +256,20 @@ class Rounds:
         renew_pseudo_labels(active, self.reading or Reading(self.trainer, active, self._timed))
         self.reading = None  # the model that it is of is about to train again
         state.round, state.phase, state.asked = state.round + 1, "train", []
+        state.history[-1].stop_reason = None  # it goes on
         active.hand_back(self.trainer)
         return None
 
     def _rehearse(self) -> None:
         """`fast_dev_run` and `overfit_batches`: one plain fit and one batch of features; nothing is asked."""
+        state = self.state
+        phase, round_weights = state.phase, state.round_weights
+        weights = weights_of(self.module) if state.has_begun else None  # the next query is theirs
         self.data.joined_points = None
         if len(self.data.labelled_indices):
             self._begin_round()
             self.trainer.fit_loop.run()
-            self.state.phase, self.state.round_weights = "train", None
+            state.phase, state.round_weights = "redo" if phase == "training" else phase, round_weights
         self.active.extractor(
             self.trainer,
             self.data,
@@ -256,6 +278,8 @@ class Rounds:
             seed=self.state.seed,
             mc_passes=self.active.sampler.mc_passes,
         )
+        if weights is not None:
+            self.module.load_state_dict(weights)
         rank_zero_info("fast_dev_run or overfit_batches: one round without a query; no label was bought.")
 
     # -------------------------------------------------------------------------------------------------- helpers

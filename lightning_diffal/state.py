@@ -16,8 +16,8 @@ __all__ = ["FORMAT", "Phase", "RunState", "weights_of"]
 FORMAT = 1
 """Version of what `RunState.to_checkpoint` writes."""
 
-Phase = Literal["train", "training", "query", "answers"]
-"""What comes next: a round from its start; the rest of one; a query; answers to it."""
+Phase = Literal["train", "redo", "training", "query", "answers"]
+"""What comes next: a round from its start; again, since it was cut off; the rest of one; a query; answers to it."""
 
 
 @dataclass

@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
 from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.history import records_equal
 from lightning_diffal.neighbors import nearest_neighbors
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, Snapshots, blobs, pl_callbacks, quiet_trainer, same_weights
@@ -171,17 +172,46 @@ def test_every_checkpoint_of_a_run_leads_to_the_same_end(tmp_path):
                 }
 
 
-@pytest.mark.parametrize("reset", ["warm", 0.5])
+@pytest.mark.parametrize("reset", ["initial", "warm", 0.5])
 def test_redone_rounds_start_where_they_started(tmp_path, reset):
     class Every(pl_callbacks.ModelCheckpoint):
         """Also in the middle of an epoch, from where a round has to be done again."""
 
     steps = Every(tmp_path / "steps", filename="{round}-{step}", every_n_train_steps=1, save_top_k=-1)
     _, model, _, _ = run(tmp_path, callbacks=[steps], reset=reset)
-    for name in ("round=1-step=2", "round=2-step=1", "round=2-step=7"):
+    for name in ("round=0-step=1", "round=1-step=2", "round=2-step=1", "round=2-step=7"):
         other = Net()
         run(tmp_path / "again", other, None, tmp_path / "steps" / f"{name}.ckpt", reset=reset)
         assert same_weights(model.state_dict(), other.state_dict()), name
+
+
+class StopsEarly(pl_callbacks.Callback):
+    def on_train_epoch_end(self, trainer, module):
+        trainer.should_stop = True
+
+
+class ShrinksWeights(pl_callbacks.Callback):
+    """As averaging of weights does, it changes the model when its training has ended."""
+
+    def on_train_end(self, trainer, module):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+
+
+@pytest.mark.parametrize("run_dir", [None, False])
+@pytest.mark.parametrize(("ending", "last_epoch"), [(StopsEarly, 0), (ShrinksWeights, 1)])
+def test_a_finished_run_goes_on_from_its_last_checkpoint(ending, last_epoch, run_dir, tmp_path):
+    _, model, _, active = run(tmp_path / "full", callbacks=[ending()], run_dir=run_dir)
+    run(tmp_path, callbacks=[ending()], max_rounds=1, run_dir=run_dir)
+    last = saved(tmp_path, 1, last_epoch)
+    other = Net()
+    _, other, _, resumed = run(tmp_path / "on", other, None, last, callbacks=[ending()], run_dir=run_dir)
+    assert records_equal(active.history, resumed.history)
+    assert same_weights(model.state_dict(), other.state_dict())
+    trained = sorted(path.name.partition("-")[0] for path in (tmp_path / "on").glob("*.ckpt"))
+    again = ["round=1"] * 2 if ending is ShrinksWeights and run_dir is False else []  # nobody knows how it ended
+    assert trained == again + ["round=2"] * (last_epoch + 1)
 
 
 def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
@@ -205,6 +235,7 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "round_weights",
         "seed",
         "settings",
+        "stopped",
     ]
     assert state["format"] == 1 and state["round"] == 1 and state["phase"] == "training"
     assert sorted(state["history"][0]) == ["labelled", "metrics", "query", "round", "seconds", "seed", "stop_reason"]
@@ -331,19 +362,23 @@ def test_a_newer_format_explains_itself(tmp_path):
         run(tmp_path / "b", ckpt_path=path)
 
 
-def test_interrupted_and_fit_again_in_one_process(tmp_path):
+@pytest.mark.parametrize("round_", [0, 1])
+@pytest.mark.parametrize("run_dir", [None, False, "runs/a"])
+def test_interrupted_and_fit_again_in_one_process(run_dir, round_, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     class Interrupt(Net):
         armed = True
 
         def training_step(self, batch, batch_idx):
-            if self.armed and self.trainer.callback_metrics["round"] == 1 and self.global_step == 3:
+            if self.armed and self.trainer.callback_metrics["round"] == round_ and self.global_step == 1:
                 type(self).armed = False
                 raise RuntimeError("out of memory")
             return super().training_step(batch, batch_idx)
 
     torch.manual_seed(1)
     expected = Net()
-    plain = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2, seed=3)
+    plain = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2)
 
     def data():
         return ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=[3, 90, 41, 17], batch_size=4)
@@ -351,10 +386,12 @@ def test_interrupted_and_fit_again_in_one_process(tmp_path):
     quiet_trainer([plain]).fit(expected, datamodule=data())
     torch.manual_seed(1)
     model, module = Interrupt(), data()
-    active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2, seed=3)
+    active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=2, run_dir=run_dir)
     trainer = quiet_trainer([active])
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.fit(model, datamodule=module)
+    torch.manual_seed(5)  # whatever happens meanwhile
     trainer.fit(model, datamodule=module)
     assert same_weights(expected.state_dict(), model.state_dict())
+    assert records_equal(plain.history, active.history)
     assert [r.n_labelled for r in active.history] == [4, 10, 16]

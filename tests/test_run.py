@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, ActiveLearningLoop, DiffusionSampler, Query, QuerySampler
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError
+from lightning_diffal.history import records_equal
 from lightning_diffal.oracle import PENDING
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, Snapshots, blobs, pl, pl_callbacks, quiet_trainer, same_weights
@@ -347,6 +348,33 @@ def test_rehearsals_buy_no_label(flag, initial):
     assert [r.n_labelled for r in active.history] == [len(initial or []) + 4 * i for i in range(3)]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_rehearsals_leave_a_run_where_it_is(waits):
+    answers = {"on": not waits}
+
+    def slow(indices, items):
+        return [int(y) if answers["on"] else PENDING for _, y in items]
+
+    def play(rehearse):
+        answers["on"] = not waits
+        torch.manual_seed(2)
+        active = ActiveLearning(DiffusionSampler(), query_size=5, max_rounds=1, oracle=slow, seed=4)
+        _, model, data = run(active, model=Net(), max_epochs=1)
+        pending = data.pending_indices.tolist()
+        if rehearse:
+            answers["on"] = True
+            quiet_trainer([active], fast_dev_run=True).fit(model, datamodule=data)
+            assert data.pending_indices.tolist() == pending and len(pending) == 5 * waits
+            assert len(active.history) == 2 - waits
+        answers["on"], active.max_rounds = True, 2
+        quiet_trainer([active], max_epochs=1).fit(model, datamodule=data)
+        return active, model
+
+    (plain, model), (rehearsed, other) = play(False), play(True)
+    assert [r.n_labelled for r in rehearsed.history] == [6, 11, 16]
+    assert records_equal(plain.history, rehearsed.history) and same_weights(model.state_dict(), other.state_dict())
+
+
 def test_attach_by_hand_is_idempotent():
     active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=2)
     trainer = quiet_trainer()
@@ -452,6 +480,7 @@ def test_missing_answers_end_the_fit_and_the_next_one_goes_on():
     trainer.fit(model, datamodule=data)
     assert [r.n_labelled for r in active.history] == [6, 11, 16]
     assert len(data.pending_indices) == 0
+    assert [r.stop_reason for r in active.history] == [None, None, "max_rounds=2 reached"]
 
 
 def test_partial_answers_suffice_where_told():
