@@ -293,7 +293,7 @@ class ActiveLearning(pl.Callback):
             **self.state.to_checkpoint(),
             # only the first process writes, whenever it likes: what the others had, it was told before
             "random_states": [random_state(), *self._random_states[1:]],
-            "data": self.data.state_dict(),
+            "data": self.data.keep(),
             "fingerprint": self.fingerprint,
             "settings": self._settings(),
             "journal": None if self.recorder is None else self.recorder.describe(),
@@ -419,6 +419,7 @@ class ActiveLearning(pl.Callback):
             seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
             self.state.seed = self.ranks.decide(lambda: seed)
             self.state.initial_weights = weights_of(pl_module)
+            self.state.bought_before = data.pool.n_bought
         if self._precision is not trainer.precision_plugin:  # another Trainer's; the same one's scale has moved since
             self._precision = trainer.precision_plugin
             self.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
@@ -498,7 +499,7 @@ class ActiveLearning(pl.Callback):
             return
         saved = checkpoint[KEY]
         self.state = RunState.from_checkpoint(saved)
-        self.data.load_state_dict(saved["data"])
+        self.data.restore(saved["data"])
         self._saved = saved
         self.compare_settings(saved["settings"])
         if self.state.phase != "training":

@@ -332,6 +332,20 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         state = {"pool": self.pool.state_dict(), "split": self._split}
         return state if self._wrapped is None else {**state, "wrapped": self._wrapped.datamodule.state_dict()}
 
+    def keep(self) -> dict[str, Any]:
+        """What a run keeps of this: `state_dict`, with labels and states whatever a subclass makes of that."""
+        return {**self.state_dict(), **ActiveDataModule.state_dict(self)}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Put back what `keep` gave; labels and states whatever a subclass makes of `load_state_dict`.
+
+        Raises:
+            ResumeError: written for another data set.
+        """
+        self.load_state_dict(kept)
+        if type(self).load_state_dict is not ActiveDataModule.load_state_dict:
+            ActiveDataModule.load_state_dict(self, kept)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Put labels and states back. Only a fit does: testing an old checkpoint must not take labels away.
 

@@ -255,7 +255,7 @@ def share_labels(active: ActiveLearning) -> None:
     ranks, data, state = active.ranks, active.data, active.state
     if ranks.size == 1:
         return
-    split = data.state_dict()["split"]
+    split = data.keep()["split"]
     if len(set(ranks.everyone((len(data.pool), split)))) > 1:
         raise ConfigurationError(
             "The processes hold different training data sets: give `random_split`, and whatever else draws at random "

@@ -48,6 +48,7 @@ class Journal:
         self.path = path
         self.events = events
         self.position = len(events)
+        self._size = path.stat().st_size if events else 0  # bytes, to notice whoever else writes
 
     def __len__(self) -> int:
         return len(self.events)
@@ -133,19 +134,31 @@ class Journal:
             return
         self._append(event)
 
-    def next_event(self, kinds: Sequence[str]) -> Event | None:
-        """The next line to replay if it is of one of these kinds; it counts as replayed then."""
-        if not self.behind or self.events[self.position]["kind"] not in kinds:
+    def next_event(self, kinds: Sequence[str], round_: int | None = None) -> Event | None:
+        """The next line to replay if it is of one of these kinds; it counts as replayed then.
+
+        Args:
+            kinds: that are wanted.
+            round_: where a line says of which round it is, it must be this one.
+        """
+        event = self.events[self.position] if self.behind else None
+        if event is None or event["kind"] not in kinds or (round_ is not None and event.get("round", round_) != round_):
             return None
         self.position += 1
-        return self.events[self.position - 1]
+        return event
 
     def _append(self, event: Event) -> None:
-        line = json.dumps(event, separators=(",", ":")) + "\n"
+        line = (json.dumps(event, separators=(",", ":")) + "\n").encode()
         with self.path.open("ab") as file:
-            file.write(line.encode())
+            if file.tell() != self._size:
+                raise ResumeError(
+                    f"Another process has written to {self.path} since this one read it: let one run at a time write "
+                    "there, and start this one again, which then goes on from what the other did."
+                )
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self._size += len(line)
         self.events.append(json.loads(line))
         self.position += 1
 

@@ -52,6 +52,9 @@ class LabelledPool:
         self.ids = None if ids is None else unique_ids(ids, n_points)
         self.observer: Callable[[dict[str, Any]], None] | None = None
         """Told of every label, correction and skip after it was checked and before it is applied."""
+        self._given: dict[int, Label] = {}  # that cost nothing, since this was made or restored
+        self.missed: dict[int, Label] = {}
+        """Labels given by hand before a state was put back that does not know them."""
 
     def __len__(self) -> int:
         return len(self._state)
@@ -148,6 +151,8 @@ class LabelledPool:
             values = self.fitting(chosen, labels)
             self._observe("answer", chosen, values, round_)
             self._label.update(values)
+            if round_ == 0:
+                self._given.update(values)
         self._state[chosen] = _LABELLED
         self._round[chosen] = round_
 
@@ -253,6 +258,9 @@ class LabelledPool:
         fresh.ask([position(i) for i in state["pending"]])
         fresh.skip([position(i) for i in state["skipped"]])
         self._state, self._round, self._label = fresh._state, fresh._round, fresh._label
+        given = {**self.missed, **self._given}
+        self.missed = {i: label for i, label in given.items() if self._state[i] != _LABELLED}
+        self._given = {}
 
     def _positions(self, saved_ids: dict[str, str] | None) -> Callable[[int], int]:
         if saved_ids is None:

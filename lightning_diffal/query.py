@@ -42,7 +42,7 @@ def _size_or_reason(active: ActiveLearning) -> int | str:
     if not left:
         return "the pool is empty"
     if active.budget is not None:
-        left = min(left, active.budget - pool.n_bought - len(pool.pending_indices))
+        left = min(left, active.budget - (pool.n_bought - active.state.bought_before) - len(pool.pending_indices))
         if left <= 0:
             return f"budget={active.budget} spent"
     if time.monotonic() > active.deadline:

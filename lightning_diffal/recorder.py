@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightning_diffal._events import positions_of, replay
-from lightning_diffal._lightning import is_rehearsal, pl
+from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.fingerprint import check_fingerprint
 from lightning_diffal.journal import query_event, query_from_event
@@ -54,6 +55,7 @@ class Recorder:
         if saved is not None:
             active.ranks.decide(lambda: check_fingerprint(active.data, saved["fingerprint"]))
         if is_rehearsal(trainer) or active.run_dir is False:
+            active.data.pool.observer = None  # an earlier run's, which these labels are none of
             return recorder
         data = active.data
 
@@ -76,11 +78,11 @@ class Recorder:
             )
         if saved is None:
             active.state.seed = header["seed"]
-            data.load_state_dict(header["data"])
+            data.restore(header["data"])
         if kept is not None:
             active.state = RunState.from_checkpoint(kept[_KEY])
             active.compare_settings(kept[_KEY]["settings"])
-            data.load_state_dict(kept[_KEY]["data"])
+            data.restore(kept[_KEY]["data"])
             module.load_state_dict(kept["state_dict"])
         # one process writes; another may have written in an earlier fit, or hold a copy of one that did
         data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
@@ -111,7 +113,7 @@ class Recorder:
         if kept is None:
             return False
         active.state = RunState.from_checkpoint(kept[_KEY])
-        active.data.load_state_dict(kept[_KEY]["data"])
+        active.data.restore(kept[_KEY]["data"])
         module.load_state_dict(kept["state_dict"])
         return True
 
@@ -158,16 +160,48 @@ class Recorder:
 
     def replay_labels(self) -> None:
         """Apply the labels, corrections and skips that the journal says came next, up to a query."""
+        while self._replay_next():
+            pass
+
+    def replay_answers(self, is_enough: Callable[[], bool]) -> None:
+        """Apply what the journal says came while answers were collected.
+
+        What was labelled by hand after the next round had trained stays for then: a hook may do it once more.
+
+        Args:
+            is_enough: whether the next round can train.
+        """
+        number = self.active.state.round + 1
+        while self._replay_next(number) or (not is_enough() and self._replay_next()):
+            pass
+
+    def _replay_next(self, round_: int | None = None) -> bool:
+        """Apply the next line that is no query, and of answers only those of this round; whether there was one."""
         folder = self.folder
 
-        def read() -> list[dict[str, Any]]:
-            events = []
-            while folder is not None and (event := folder.journal.next_event(["answer", "correction", "skip"])):
-                events.append(event)
-            return events
+        def read() -> dict[str, Any] | None:
+            return None if folder is None else folder.journal.next_event(["answer", "correction", "skip"], round_)
 
-        for event in self.active.ranks.decide(read):
+        event = self.active.ranks.decide(read)
+        if event is not None:
             replay(self.active.data.pool, event)
+        return event is not None
+
+    def take_in_missed(self) -> None:
+        """Label what a script had labelled before it went on with this run, which does not know of it.
+
+        Not before the run is where its journal ends: until then everything happens as it did.
+        """
+        pool = self.active.data.pool
+        if self.is_behind:
+            return
+        missed = self.active.ranks.decide(lambda: pool.missed)
+        pool.missed = {}
+        known = set(pool.labelled_indices.tolist())
+        new = {index: label for index, label in missed.items() if index not in known}
+        if new:
+            rank_zero_info(f"{len(new)} labels that were given before this fit join those of the run.")
+            pool.label(list(new), list(new.values()), round_=0)
 
     def keep(self, module: pl.LightningModule, *, first: bool = False) -> None:
         """Keep the state at the border of a round, from which an explicit `run_dir` goes on.

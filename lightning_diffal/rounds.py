@@ -200,6 +200,7 @@ class Rounds:
         """Get to where the next round can train. Returns why the run ends instead, where it does."""
         state = self.state
         while state.phase in ("query", "answers"):
+            self.recorder.take_in_missed()
             self.seconds = state.history[-1].seconds
             reason = self._ask() if state.phase == "query" else self._collect()
             if reason is not None:
@@ -237,7 +238,7 @@ class Rounds:
         state, active, data = self.state, self.active, self.data
         query = state.history[-1].query
         assert query is not None, "something was asked"
-        self.recorder.replay_labels()
+        self.recorder.replay_answers(lambda: count_answers(active)[2])
         if not self.recorder.is_behind:
             with self._timed("oracle"):
                 collect_answers(self.trainer, active, query)

@@ -56,7 +56,7 @@ class RunFolder:
             "num_classes": data.num_classes,
             "class_names": None if data.class_names is None else [str(name) for name in data.class_names],
             "seed": active.state.seed,
-            "data": data.state_dict(),
+            "data": data.keep(),
             "fingerprint": active.fingerprint,
         }
         return cls(path, Journal.create(path / FILENAME, header))
@@ -87,7 +87,7 @@ class RunFolder:
                 f"{path} holds the journal of run {journal.run}, but the checkpoint is of run {saved['run']}: give the "
                 "`run_dir` of that run, or none."
             )
-        if header["n_points"] > len(data.pool) or header["data"]["split"] != data.state_dict()["split"]:
+        if header["n_points"] > len(data.pool) or header["data"]["split"] != data.keep()["split"]:
             raise ResumeError(
                 f"{path} holds the journal of a run on another data set ({header['n_points']} points, this one has "
                 f"{len(data.pool)}): give another `run_dir`, or the data set that the run began with."

@@ -30,6 +30,7 @@ class RunState:
         seed: of the run; the training of a round is seeded with `seed + round`.
         history: a record for each finished round.
         asked: positions of the running query.
+        bought_before: labels that an earlier run on the same data had bought; they cost nothing of this one's budget.
         initial_weights: what every round starts from; set before the first one.
         round_weights: what the running round started from, where that is not `initial_weights`.
         metrics: what the running round had logged when this was saved.
@@ -49,6 +50,7 @@ class RunState:
     seed: int = 0
     history: History = field(default_factory=History)
     asked: list[int] = field(default_factory=list)
+    bought_before: int = 0
     initial_weights: dict[str, Tensor] | None = None
     round_weights: dict[str, Tensor] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class RunState:
             "seed": self.seed,
             "history": self.history.state_dict(),
             "asked": list(self.asked),
+            "bought_before": self.bought_before,
             "initial_weights": self.initial_weights,
             "round_weights": self.round_weights,
             "metrics": dict(self.metrics),

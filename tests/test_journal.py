@@ -8,6 +8,7 @@ import torch
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, Query
 from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.history import records_equal
 from lightning_diffal.journal import FILENAME, Journal, query_event, query_from_event
 from lightning_diffal.oracle import PENDING
 from lightning_diffal.samplers import RandomSampler
@@ -239,6 +240,91 @@ def test_what_happens_must_be_what_the_journal_says(tmp_path):
         journal.record({"kind": "skip", "indices": [2]})
     journal.record({"kind": "skip", "indices": [1]})
     assert journal.behind == 0 and len(Journal.open(tmp_path / FILENAME)) == 2
+
+
+def test_two_processes_do_not_write_one_journal(tmp_path):
+    journal = Journal.create(tmp_path / FILENAME, {"run": "a", "n_points": 9})
+    other = Journal.open(tmp_path / FILENAME)
+    journal.record({"kind": "skip", "indices": [3]})
+    with pytest.raises(ResumeError, match="Another process has written to"):
+        other.record({"kind": "skip", "indices": [3]})
+    assert len(Journal.open(tmp_path / FILENAME)) == 2
+    journal.record({"kind": "skip", "indices": [4]})
+
+
+@pytest.mark.parametrize("how", ["folder", "checkpoint"])
+def test_labels_given_before_a_run_goes_on_join_it(how, tmp_path):
+    given = {90: 2, 3: 0, 41: 1, 17: 0}
+    plain, plain_data, _ = run(tmp_path / "plain", data=make_data(initial_labels=given), max_rounds=1)
+    run(tmp_path, data=make_data(initial_labels=given), max_rounds=1)
+    known = plain_data.labelled_indices.tolist()
+    more = [i for i in (110, 2, 55, 71) if i not in known][:3]
+    data = make_data(initial_labels={**given, more[0]: 1})
+    data.label(more[1:], [2, 0])
+    data.label(picks(plain)[0][:1], [1])  # the run has bought it already
+    ckpt_path = checkpoint_of(tmp_path, 1) if how == "checkpoint" else None
+    active, data, _ = run(tmp_path, data=data, ckpt_path=ckpt_path, max_rounds=2, budget=12)
+    assert picks(active)[0] == picks(plain)[0]
+    assert [r.n_labelled for r in active.history] == [4, 10, 19]
+    assert data.labelled_indices.tolist() == sorted({*known, *more, *picks(active)[1]})
+    assert data.pool.labels_of(np.array(more)) == dict(zip(more, [1, 2, 0], strict=True))
+    (hand,) = [event for event in lines(tmp_path) if event["kind"] == "answer" and event["round"] == 0]
+    assert (hand["indices"], hand["labels"]) == (more, [1, 2, 0])
+    again, data, _ = run(tmp_path, data=make_data(initial_labels=given), max_rounds=3)
+    assert [r.n_labelled for r in again.history] == [4, 10, 19, 25] and set(more) <= set(data.labelled_indices)
+
+
+def test_labels_by_hand_between_rounds_are_replayed_when_they_came(tmp_path):
+    class ByHand(pl.Callback):
+        def on_round_end(self, trainer):
+            active = ActiveLearning.from_trainer(trainer)
+            if len(active.history) == 2:
+                chosen = active.data.pool_indices[[5, 1]]
+                active.data.label(chosen, TRAIN.tensors[1][chosen].tolist())
+
+    plain, _, model = run(tmp_path, callbacks=[ByHand()], max_rounds=3)
+    assert [r.n_labelled for r in plain.history] == [4, 10, 18, 24]
+    checkpoints = [checkpoint_of(tmp_path, round_) for round_ in range(4)]
+    for ckpt_path in checkpoints:
+        active, _, other = run(tmp_path, ckpt_path=ckpt_path, callbacks=[ByHand()], max_rounds=3)
+        assert records_equal(plain.history, active.history)
+        assert same_weights(model.state_dict(), other.state_dict())
+    for ckpt_path in checkpoints[:2]:  # labelled in a notebook, say, so nobody does it again
+        active, _, _ = run(tmp_path, ckpt_path=ckpt_path, max_rounds=3)
+        assert records_equal(plain.history, active.history)
+
+
+@pytest.mark.parametrize("how", ["folder", "checkpoint"])
+def test_labels_stay_where_a_subclass_keeps_only_its_own(how, tmp_path):
+    class Own(ActiveDataModule):
+        epochs = 0
+
+        def state_dict(self):
+            return {"epochs": 7}
+
+        def load_state_dict(self, state_dict):
+            self.epochs = state_dict["epochs"]
+
+    def own():
+        return Own(TRAIN, val_dataset=VAL, initial_labels=START, batch_size=4)
+
+    full, _, model = run(tmp_path / "full", data=own())
+    run(tmp_path, data=own(), max_rounds=1)
+    ckpt_path = checkpoint_of(tmp_path, 1) if how == "checkpoint" else None
+    active, data, other = run(tmp_path, data=own(), ckpt_path=ckpt_path)
+    assert records_equal(full.history, active.history) and same_weights(model.state_dict(), other.state_dict())
+    assert len(data.labelled_indices) == 16 and data.epochs == 7
+
+
+def test_a_run_that_writes_nothing_leaves_an_earlier_journal_alone(tmp_path):
+    data = make_data()
+    run(tmp_path, data=data, max_rounds=1)
+    before = lines(tmp_path)
+    active, _, _ = run(tmp_path, data=data, run_dir=False, budget=8)  # of its own: the 6 before cost nothing of it
+    assert [r.n_labelled for r in active.history] == [10, 16, 18]
+    assert lines(tmp_path) == before
+    again, _, _ = run(tmp_path)
+    assert [r.n_labelled for r in again.history] == [4, 10, 16]
 
 
 def test_points_are_found_by_id_where_the_order_changed(tmp_path):

@@ -220,6 +220,7 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
     state = checkpoint["active_learning"]
     assert sorted(state) == [
         "asked",
+        "bought_before",
         "data",
         "fingerprint",
         "format",
