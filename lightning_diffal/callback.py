@@ -41,6 +41,7 @@ from lightning_diffal._lightning import (
 )
 from lightning_diffal._pseudo_rounds import join_pseudo_labels
 from lightning_diffal._random import random_state, restore_random_state
+from lightning_diffal._unsaved import Unsaved
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.distributed import Ranks, share_labels
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
@@ -195,6 +196,7 @@ class ActiveLearning(pl.Callback):
         self._ranks: Ranks | None = None
         self._limits: LoopLimits | None = None
         self._subjects: tuple[weakref.ref[Any], ...] = ()
+        self.unsaved: Unsaved | None = None  # of the model, from before it trained
         self.recorder: Recorder | None = None
         self.fingerprint: dict[str, Any] | None = None
         self._saved: dict[str, Any] | None = None  # what a checkpoint says, in the fit that resumes it
@@ -411,6 +413,8 @@ class ActiveLearning(pl.Callback):
                 f"This ActiveLearning is in round {self.state.round} of a run with another model or data module: make "
                 "a new ActiveLearning for a new run, or give the same objects to go on."
             )
+        if self.unsaved is None or self._subjects != subjects:
+            self.unsaved = Unsaved(pl_module)
         self._subjects = subjects
         if self._ranks is None or not self._ranks.serves(trainer):
             self._ranks = Ranks(trainer)

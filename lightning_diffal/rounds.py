@@ -148,6 +148,8 @@ class Rounds:
         """The weights that this round starts from; the same ones where the round has to be done again."""
         module, state, reset = self.module, self.state, self.active.reset
         initial = state.initial_weights or {}
+        if self.active.unsaved is not None:
+            self.active.unsaved.put_back(module)
         if reset != "initial":
             self.active.ranks.share_buffers(module)  # as a fresh DDP does
         if state.round_weights is not None:

@@ -65,6 +65,27 @@ class RecordNet(Net):
         super().__init__("plateau")
 
 
+class ThawingNet(Net):
+    """What it changes as it trains, and no `state_dict` knows: what is frozen, what drops out, a buffer."""
+
+    def __init__(self):
+        super().__init__("none")
+        self.body.requires_grad_(False)
+        self.drop = nn.Dropout(0.5).eval()
+        self.register_buffer("centre", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        return super().forward(self.drop(x - self.centre))
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.body.requires_grad_(True)
+            self.drop.train()
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.centre += 0.1 * batch[0].mean()
+
+
 def early_stopping(**kwargs):
     return lambda: [pl_callbacks.EarlyStopping("val_loss", patience=1, min_delta=0.05, **kwargs)]
 
@@ -118,6 +139,7 @@ CASES = {
         "callbacks": lambda: [pl_callbacks.StochasticWeightAveraging(1e-2, swa_epoch_start=1)],
         "max_epochs": 3,
     },
+    "thawing": {"model": ThawingNet, "max_epochs": 3},
     "finetuning": {"model": HeadNet, "callbacks": lambda: [Unfreeze()], "max_epochs": 3},
     "clipping": {"gradient_clip_val": 0.1},
 }
@@ -156,6 +178,30 @@ def test_round_equals_independent_fit(case):
             trainer(make_callbacks()).fit(alone, *loaders(labelled, workers=workers))
         assert alone.losses == losses
         assert same_weights(weights, alone.state_dict())
+
+
+def test_a_fit_after_one_that_failed_trains_with_dropout():
+    class Fails(ThawingNet):
+        fails = True
+
+        def validation_step(self, batch, batch_idx):
+            if self.fails and not self.trainer.sanity_checking:
+                raise RuntimeError("no such file")
+            super().validation_step(batch, batch_idx)
+
+    def run(fails):
+        torch.manual_seed(99)
+        model, active = Fails(), ActiveLearning(RandomSampler(), query_size=6, max_rounds=1, seed=7)
+        data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=START, batch_size=4)
+        trainer = quiet_trainer([active])
+        if fails:
+            with pytest.raises(RuntimeError, match="no such file"):
+                trainer.fit(model, datamodule=data)
+        model.fails = False
+        trainer.fit(model, datamodule=data)
+        return model.state_dict()
+
+    assert same_weights(run(False), run(True))
 
 
 def test_rounds_differ_where_labels_differ():
