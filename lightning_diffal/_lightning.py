@@ -108,17 +108,27 @@ ROUND_FILENAME = "{round}-{epoch}-{step}"
 
 
 class LoopLimits(NamedTuple):
-    """How long one round trains, as the Trainer was told. Read before training: callbacks such as SWA change it."""
+    """How one round trains, as the Trainer was told. Read before training: callbacks such as SWA change it."""
 
     min_epochs: int | None
     max_epochs: int | None
     min_steps: int | None
     max_steps: int
+    accumulate_grad_batches: int = 1
 
     @classmethod
     def of(cls, loop: FitLoop) -> LoopLimits:
         """The limits that `loop` holds now."""
-        return cls(loop.min_epochs, loop.max_epochs, loop.min_steps, loop.max_steps)
+        return cls(
+            loop.min_epochs, loop.max_epochs, loop.min_steps, loop.max_steps, loop.trainer.accumulate_grad_batches
+        )
+
+    def put_back(self, trainer: pl.Trainer) -> None:
+        """Leave the Trainer as it was told, for its next fit."""
+        loop = trainer.fit_loop
+        loop.min_epochs, loop.max_epochs = self.min_epochs, self.max_epochs
+        loop.epoch_loop.min_steps, loop.epoch_loop.max_steps = self.min_steps, self.max_steps
+        trainer.accumulate_grad_batches = self.accumulate_grad_batches
 
 
 def callbacks_of(trainer: Any) -> list[pl.Callback]:
@@ -204,6 +214,7 @@ def fresh_fit_loop(trainer: pl.Trainer, limits: LoopLimits) -> None:
     new.epoch_loop._batches_that_stepped = old.epoch_loop._batches_that_stepped  # the loggers' step axis goes on
     old.teardown()  # stops the workers of the old loaders
     trainer.fit_loop = new
+    trainer.accumulate_grad_batches = limits.accumulate_grad_batches
     trainer.should_stop = False
 
 

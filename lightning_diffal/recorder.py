@@ -14,7 +14,7 @@ from lightning_diffal.fingerprint import check_fingerprint
 from lightning_diffal.journal import query_event, query_from_event
 from lightning_diffal.run_folder import RunFolder, open_run_folder
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.state import RunState, weights_of
+from lightning_diffal.state import RunState, put_weights, weights_of
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
@@ -83,7 +83,7 @@ class Recorder:
             active.state = RunState.from_checkpoint(kept[_KEY])
             active.compare_settings(kept[_KEY]["settings"])
             data.restore(kept[_KEY]["data"])
-            module.load_state_dict(kept["state_dict"])
+            put_weights(module, kept["state_dict"])
         # one process writes; another may have written in an earlier fit, or hold a copy of one that did
         data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
         return recorder
@@ -114,7 +114,7 @@ class Recorder:
             return False
         active.state = RunState.from_checkpoint(kept[_KEY])
         active.data.restore(kept[_KEY]["data"])
-        module.load_state_dict(kept["state_dict"])
+        put_weights(module, kept["state_dict"])
         return True
 
     @property

@@ -26,7 +26,7 @@ from lightning_diffal.query import ask, joined, next_query_size
 from lightning_diffal.reading import Reading
 from lightning_diffal.recorder import Recorder
 from lightning_diffal.stability import measure_stability
-from lightning_diffal.state import weights_of
+from lightning_diffal.state import put_weights, weights_of
 from lightning_diffal.stopping.base import reason_to_stop
 
 if TYPE_CHECKING:
@@ -58,10 +58,13 @@ class Rounds:
         """Train, ask, train again; ends with the reason in the last record."""
         lightning.discard_train_loader(self.trainer)
         with lightning.name_rounds(self.trainer), isolated_environment_seed():
-            if lightning.is_rehearsal(self.trainer):
-                self._rehearse()
-            else:
-                self._go()
+            try:
+                if lightning.is_rehearsal(self.trainer):
+                    self._rehearse()
+                else:
+                    self._go()
+            finally:
+                self.active.limits.put_back(self.trainer)
 
     def _go(self) -> None:
         self._begin_without_labels()
@@ -153,13 +156,14 @@ class Rounds:
         if reset != "initial":
             self.active.ranks.share_buffers(module)  # as a fresh DDP does
         if state.round_weights is not None:
-            module.load_state_dict(state.round_weights)
+            put_weights(module, state.round_weights)
         elif reset == "initial" or not state.has_trained:
-            module.load_state_dict(initial)
+            put_weights(module, initial)
         elif isinstance(reset, float):
             with torch.no_grad():  # shrink and perturb (Ash & Adams 2020): old weights shrunk, new ones as noise
                 for name, parameter in module.named_parameters():
-                    parameter.mul_(reset).add_(initial[name].to(parameter.device), alpha=1 - reset)
+                    if name in initial:  # a frozen part may be left out of the state
+                        parameter.mul_(reset).add_(initial[name].to(parameter.device), alpha=1 - reset)
         if reset != "initial":
             state.round_weights = weights_of(module)
 
@@ -174,7 +178,7 @@ class Rounds:
         with isolated_random_state(), self._timed("evaluate"):
             if best is not None:
                 saved = self.trainer.strategy.load_checkpoint(best)
-                self.module.load_state_dict(saved["state_dict"])
+                put_weights(self.module, saved["state_dict"])
                 found |= self._run_loop("validate")
             if self.active.test_each_round:
                 found |= self._run_loop("test")
@@ -282,7 +286,7 @@ class Rounds:
             mc_passes=self.active.sampler.mc_passes,
         )
         if weights is not None:
-            self.module.load_state_dict(weights)
+            put_weights(self.module, weights)
         rank_zero_info("fast_dev_run or overfit_batches: one round without a query; no label was bought.")
 
     # -------------------------------------------------------------------------------------------------- helpers

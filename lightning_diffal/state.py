@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.history import History
 
-__all__ = ["FORMAT", "Phase", "RunState", "weights_of"]
+__all__ = ["FORMAT", "Phase", "RunState", "put_weights", "weights_of"]
 
 FORMAT = 1
 """Version of what `RunState.to_checkpoint` writes."""
@@ -51,8 +52,8 @@ class RunState:
     history: History = field(default_factory=History)
     asked: list[int] = field(default_factory=list)
     bought_before: int = 0
-    initial_weights: dict[str, Tensor] | None = None
-    round_weights: dict[str, Tensor] | None = None
+    initial_weights: dict[str, Any] | None = None
+    round_weights: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     pseudo_labels: dict[str, Any] | None = None
     predictions: dict[str, Any] | None = None
@@ -100,6 +101,20 @@ class RunState:
         return cls(history=History.from_state(saved["history"]), **values)
 
 
-def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of the module's state on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+def weights_of(module: nn.Module) -> dict[str, Any]:
+    """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it."""
+    return {
+        name: value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in module.state_dict().items()
+    }
+
+
+def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Put back what `weights_of` gave; as strictly as a `LightningModule` wants its checkpoints loaded.
+
+    Args:
+        module: whose `strict_loading` counts, where it has that.
+        weights: copied, since a module may keep what it is given.
+    """
+    extra = {name: copy.deepcopy(value) for name, value in weights.items() if not isinstance(value, Tensor)}
+    module.load_state_dict({**weights, **extra}, strict=bool(getattr(module, "strict_loading", True)))

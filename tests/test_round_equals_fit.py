@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_diffal import ActiveDataModule, ActiveLearning
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
 from lightning_diffal._lightning import NAMESPACE
+from lightning_diffal.history import records_equal
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, Snapshots, loaders, pl, pl_callbacks, quiet_trainer, same_weights
 
@@ -126,6 +127,7 @@ CASES = {
     "double": {"precision": "64-true"},
     "accumulate": {"accumulate_grad_batches": 2},
     "accumulate_schedule": {"callbacks": lambda: [pl_callbacks.GradientAccumulationScheduler({0: 2, 1: 1})]},
+    "accumulate_later": {"callbacks": lambda: [pl_callbacks.GradientAccumulationScheduler({0: 1, 1: 2})]},
     "val_check_interval": {"val_check_interval": 0.5},
     "validate_every_2": {"check_val_every_n_epoch": 2},
     "limit_batches": {"limit_train_batches": 2},
@@ -202,6 +204,83 @@ def test_a_fit_after_one_that_failed_trains_with_dropout():
         return model.state_dict()
 
     assert same_weights(run(False), run(True))
+
+
+def test_limits_that_a_callback_moved_are_put_back():
+    """SWA with batch norm trains an epoch more; where EarlyStopping ended the last round, nobody took it back."""
+    epochs, stops = [], [True]
+
+    class Count(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            epochs[-1] += 1
+
+        def on_train_epoch_end(self, trainer, module):
+            trainer.should_stop = stops[0]
+
+        def on_round_start(self, trainer):
+            epochs.append(0)
+
+    active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=0, seed=7)
+    data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=START, batch_size=4)
+    averaging = pl_callbacks.StochasticWeightAveraging(1e-2, swa_epoch_start=1)
+    model, trainer = Net("none"), quiet_trainer([active, averaging, Count()], max_epochs=3)
+    trainer.fit(model, datamodule=data)
+    assert trainer.max_epochs == 3
+    stops[0], active.max_rounds = False, 2
+    trainer.fit(model, datamodule=data)
+    assert epochs == [1, 4, 4] and trainer.max_epochs == 3
+
+
+class Halves(Net):
+    """A frozen encoder is left out of checkpoints, as Lightning tells to; a scale is no tensor."""
+
+    def __init__(self):
+        super().__init__("none")
+        self.encoder = nn.Linear(8, 8).requires_grad_(False)
+        self.strict_loading = False
+        self.scale = {"at": 1}
+
+    def forward(self, x):
+        return super().forward(self.encoder(x))
+
+    def state_dict(self, *args, **kwargs):
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if not name.startswith("encoder.")}
+
+    def on_train_epoch_end(self):
+        self.scale["at"] += 1
+
+    def get_extra_state(self):
+        return self.scale
+
+    def set_extra_state(self, state):
+        self.scale = state
+
+
+@pytest.mark.parametrize("reset", ["initial", "warm", 0.5])
+def test_models_that_save_a_part_and_more_than_tensors(reset, tmp_path):
+    def run(folder, rounds):
+        torch.manual_seed(99)
+        model, scales = Halves(), []
+
+        class Look(pl.Callback):
+            def on_round_start(self, trainer):
+                scales.append(trainer.lightning_module.scale["at"])
+
+        data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=START, batch_size=4)
+        active = ActiveLearning(
+            DiffusionSampler(), query_size=6, max_rounds=rounds, seed=7, reset=reset, run_dir=tmp_path / folder
+        )
+        quiet_trainer([active, Look()]).fit(model, datamodule=data)
+        return active, model, scales
+
+    active, model, scales = run("full", 2)
+    assert scales == ([1, 1, 1] if reset == "initial" else [1, 3, 5])
+    run("halves", 1)
+    resumed, other, scales = run("halves", 2)
+    assert scales == ([1] if reset == "initial" else [5])
+    assert records_equal(active.history, resumed.history)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
 def test_rounds_differ_where_labels_differ():
