@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import IterableDataset
 
 from lightning_diffal._lightning import is_overridden, monitors, pl
+from lightning_diffal._random import isolated_random_state
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
-from lightning_diffal.views import covered_indices, shown_labels
+from lightning_diffal.views import LabelledDataset, covered_indices, goes_over_labels, shown_labels
 
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
@@ -25,6 +27,9 @@ __all__ = [
     "checked_length",
 ]
 
+IntArray = npt.NDArray[np.int64]
+
+_READ = 3  # items, to see whose labels they show
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")
 
 
@@ -88,6 +93,22 @@ def check_train_loader(loader: Any, data: ActiveDataModule) -> None:
             f"this round {len(expected)} train: {len(train)} labelled and {len(pseudo)} pseudo-labelled ones. With "
             "`pseudo_labels`, `train_dataloader` must build a new loader over `self.training_dataset` each time it is "
             "called."
+        )
+    if isinstance(found, np.ndarray) and not goes_over_labels(loader):
+        _check_own_labels(data, train)
+
+
+def _check_own_labels(data: ActiveDataModule, train: IntArray) -> None:
+    """Where a loader shows items as the data set has them, their labels must be the known ones; the latest are read."""
+    latest = train[np.argsort(-data.pool.rounds_of(train), kind="stable")[:_READ]]
+    assert data.train_dataset is not None, "its loader was built"
+    with isolated_random_state():
+        own = LabelledDataset(data.train_dataset, latest, data.pool.labels_of(latest), data.target, data.class_names)
+        wrong = [index for index in latest.tolist() if not own.shows_known(index)]
+    if wrong:
+        raise LoaderMismatchError(
+            f"The training loader shows items with the data set's own labels, but point {wrong[0]} was given another "
+            "one: `train_dataloader` must build its loader over `self.labelled_dataset`, which puts given labels in."
         )
 
 

@@ -14,7 +14,7 @@ from lightning_diffal._lightning import user_sampler
 from lightning_diffal.exceptions import InvalidLabelError
 from lightning_diffal.targets import MISSING, Label, Target, parse_label, read_target, with_target
 
-__all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "shown_labels"]
+__all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "goes_over_labels", "shown_labels"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -76,6 +76,15 @@ class LabelledDataset(_View):
         super().__init__(dataset, indices, target)
         self.labels = dict(labels)
         self.class_names = class_names
+
+    def shows_known(self, index: int) -> bool:
+        """Whether the item at this position of the data set has the known label by itself.
+
+        Args:
+            index: in the full data set.
+        """
+        label = self.labels.get(index)
+        return label is None or self._agrees(read_target(self.dataset[index], self.target), label)
 
     def _changed(self, item: Any, index: int) -> Any:
         label = self.labels.get(index)
@@ -186,7 +195,21 @@ def shown_labels(loader: Any) -> dict[int, Label]:
         >>> shown_labels(DataLoader(Subset(view, [0])))
         {1: 5}
     """
+    inner = _under_subsets(loader)
+    return inner.labels if isinstance(inner, LabelledDataset) else {}
+
+
+def goes_over_labels(loader: Any) -> bool:
+    """Whether a loader puts the known labels into the items.
+
+    Args:
+        loader: a `DataLoader`.
+    """
+    return isinstance(_under_subsets(loader), LabelledDataset)
+
+
+def _under_subsets(loader: Any) -> Any:
     inner: Any = getattr(loader, "dataset", None)
     while isinstance(inner, Subset):
         inner = inner.dataset
-    return inner.labels if isinstance(inner, LabelledDataset) else {}
+    return inner

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, QuerySampler
 from lightning_diffal.exceptions import (
@@ -239,6 +239,25 @@ def test_cached_loader_is_found_when_the_set_has_grown():
     with pytest.raises(LoaderMismatchError, match="4 points, but 8 are labelled"):
         quiet_trainer([active]).fit(Net(), datamodule=module)
     assert len(module.labelled_indices) == 8 and len(active.history) == 1  # what was bought is kept
+
+
+def test_a_loader_of_own_labels_is_found_when_others_were_given():
+    class OwnLabels(ActiveDataModule):
+        def train_dataloader(self):
+            return DataLoader(Subset(self.train_dataset, self.labelled_indices.tolist()), batch_size=4, shuffle=True)
+
+    def shifted(indices, items):
+        return [(int(TRAIN[i][1]) + (1 if len(indices) == 5 else 0)) % 3 for i in indices]
+
+    active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=2, oracle=shifted)
+    module = data(OwnLabels)
+    model, trainer = Net(), quiet_trainer([active])
+    trainer.fit(model, datamodule=module)  # where they are the same nothing is wrong with it
+    assert [record.n_labelled for record in active.history] == [4, 8, 12]
+    active.query_size, active.max_rounds = 5, 4
+    with pytest.raises(LoaderMismatchError, match=r"was given another one: .* over `self\.labelled_dataset`"):
+        trainer.fit(model, datamodule=module)
+    assert len(module.labelled_indices) == 17 and len(active.history) == 3  # what was bought is kept
 
 
 @pytest.mark.parametrize("features", ["nowhere", "body.99", "losses"])
