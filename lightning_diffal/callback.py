@@ -502,8 +502,8 @@ class ActiveLearning(pl.Callback):
         if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
             return
         saved = checkpoint[KEY]
-        self.state = RunState.from_checkpoint(saved)
         self.data.restore(saved["data"])
+        self.state = RunState.from_checkpoint(saved, self.data.pool.moved(saved["data"]["pool"]))
         self._saved = saved
         self.compare_settings(saved["settings"])
         if self.state.phase != "training":

@@ -332,6 +332,19 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         state = {"pool": self.pool.state_dict(), "split": self._split}
         return state if self._wrapped is None else {**state, "wrapped": self._wrapped.datamodule.state_dict()}
 
+    def has_points_of(self, kept: dict[str, Any]) -> bool:
+        """Whether the points of a kept state are the first ones of this data set, or can be found by their ids.
+
+        Args:
+            kept: of `keep`.
+        """
+        n_points = kept["pool"]["n_points"]
+        if n_points > len(self.pool):
+            return False
+        # with ids every point is found again, whatever the order
+        by_id = kept["pool"]["ids"] is not None
+        return by_id or split_fingerprint(self.train_dataset, n_points) == kept["split"]
+
     def keep(self) -> dict[str, Any]:
         """What a run keeps of this: `state_dict`, with labels and states whatever a subclass makes of that."""
         return {**self.state_dict(), **ActiveDataModule.state_dict(self)}
@@ -355,9 +368,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         if not state_dict or (self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING):
             return
         pool, saved = self.pool, state_dict["pool"]
-        # with ids every point is found again, whatever the order
-        by_position = saved["ids"] is None and saved["n_points"] <= len(pool)
-        if by_position and split_fingerprint(self.train_dataset, saved["n_points"]) != state_dict["split"]:
+        if saved["n_points"] <= len(pool) and not self.has_points_of(state_dict):
             raise ResumeError(
                 "The checkpoint was written for another split of the training data set: give `random_split` a seeded "
                 "generator, since every label is kept by its position in the data set."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
@@ -65,6 +65,19 @@ class RoundRecord:
     def n_queried(self) -> int:
         """How many points were asked afterwards."""
         return 0 if self.query is None else len(self.query)
+
+    def move(self, position: Callable[[int], int]) -> None:
+        """Follow the points to where they stand in a data set whose order has changed.
+
+        Args:
+            position: the present position of each point by its old one.
+        """
+        self.labelled = np.sort(_moved(self.labelled, position))
+        if self.query is not None:
+            details = dict(self.query.details)
+            if "nearest_labelled" in details:
+                details["nearest_labelled"] = _moved(details["nearest_labelled"], position)
+            self.query = Query(_moved(self.query.indices, position), self.query.scores, details, self.query.summary)
 
     def __repr__(self) -> str:
         metrics = "".join(f", {name}={value:.4g}" for name, value in self.metrics.items())
@@ -251,6 +264,10 @@ def records_equal(a: Iterable[RoundRecord], b: Iterable[RoundRecord]) -> bool:
     """
     first, second = list(a), list(b)
     return len(first) == len(second) and all(map(_same_record, first, second))
+
+
+def _moved(indices: npt.NDArray[Any], position: Callable[[int], int]) -> npt.NDArray[Any]:
+    return np.array([index if index < 0 else position(index) for index in indices.tolist()], dtype=indices.dtype)
 
 
 def _same_record(a: RoundRecord, b: RoundRecord) -> bool:

@@ -262,6 +262,19 @@ class LabelledPool:
         self.missed = {i: label for i, label in given.items() if self._state[i] != _LABELLED}
         self._given = {}
 
+    def moved(self, state: dict[str, Any]) -> Callable[[int], int] | None:
+        """Where the points that a saved state knows stand now; `None` where every one stands where it did.
+
+        Args:
+            state: of `state_dict`.
+
+        Raises:
+            ResumeError: for a data set that this is not.
+        """
+        position = self._positions(state["ids"])
+        known = (*state["labelled"], *state["pending"], *state["skipped"])
+        return position if any(position(index) != index for index in known) else None
+
     def _positions(self, saved_ids: dict[str, str] | None) -> Callable[[int], int]:
         if saved_ids is None:
             return int

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lightning_diffal._events import positions_of, replay
 from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
+IntArray = npt.NDArray[np.int64]
+
 _KEY = "active_learning"
 
 
@@ -35,6 +38,7 @@ class Recorder:
     def __init__(self, active: ActiveLearning, folder: RunFolder | None) -> None:
         self.active = active
         self.folder = folder
+        self._names: dict[int, str] = {}  # ids of points by the positions that they have in the journal
 
     @classmethod
     def open(
@@ -69,6 +73,8 @@ class Recorder:
             return recorder.folder.journal.header, kept
 
         header, kept = active.ranks.decide(find)
+        began = saved or (header if kept is None else kept[_KEY])
+        recorder._names = {int(index): name for index, name in (began["data"]["pool"]["ids"] or {}).items()}
         if data.num_classes is None:  # a sampler that needs no model output does not tell
             data.num_classes = header["num_classes"]
         if header["num_classes"] not in (None, data.num_classes):
@@ -80,10 +86,8 @@ class Recorder:
             active.state.seed = header["seed"]
             data.restore(header["data"])
         if kept is not None:
-            active.state = RunState.from_checkpoint(kept[_KEY])
+            recorder._take(kept, module)
             active.compare_settings(kept[_KEY]["settings"])
-            data.restore(kept[_KEY]["data"])
-            put_weights(module, kept["state_dict"])
         # one process writes; another may have written in an earlier fit, or hold a copy of one that did
         data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
         return recorder
@@ -112,10 +116,14 @@ class Recorder:
         kept = active.ranks.decide(find)
         if kept is None:
             return False
-        active.state = RunState.from_checkpoint(kept[_KEY])
-        active.data.restore(kept[_KEY]["data"])
-        put_weights(module, kept["state_dict"])
+        self._take(kept, module)
         return True
+
+    def _take(self, kept: dict[str, Any], module: pl.LightningModule) -> None:
+        saved, active = kept[_KEY], self.active
+        active.data.restore(saved["data"])
+        active.state = RunState.from_checkpoint(saved, active.data.pool.moved(saved["data"]["pool"]))
+        put_weights(module, kept["state_dict"])
 
     @property
     def is_behind(self) -> bool:
@@ -148,8 +156,20 @@ class Recorder:
         if event is None:
             return None
         query = query_from_event(event)
-        now = np.array(positions_of(event, self.active.data.pool.ids), dtype=np.int64)
-        return Query(now, query.scores, query.details, query.summary)
+        details = dict(query.details)
+        if self._names and "nearest_labelled" in details:
+            then = details["nearest_labelled"].tolist()
+            near = [index for index in then if index in self._names]
+            names = {"indices": near, "ids": [self._names[index] for index in near]}
+            now = dict(zip(near, positions_of(names, self.active.data.pool.ids), strict=True))
+            details["nearest_labelled"] = np.array([now.get(index, -1) for index in then], dtype=np.int64)
+        return Query(self._places(event), query.scores, details, query.summary)
+
+    def _places(self, event: dict[str, Any]) -> IntArray:
+        """Where the points of a line stand now; the names of where they stood are kept."""
+        if event.get("ids") is not None:
+            self._names.update(zip(event["indices"], event["ids"], strict=True))
+        return np.array(positions_of(event, self.active.data.pool.ids), dtype=np.int64)
 
     def write_down(self, query: Query) -> None:
         """Put a query into the journal, before it is asked."""
@@ -184,6 +204,7 @@ class Recorder:
 
         event = self.active.ranks.decide(read)
         if event is not None:
+            self._places(event)
             replay(self.active.data.pool, event)
         return event is not None
 

@@ -87,7 +87,7 @@ class RunFolder:
                 f"{path} holds the journal of run {journal.run}, but the checkpoint is of run {saved['run']}: give the "
                 "`run_dir` of that run, or none."
             )
-        if header["n_points"] > len(data.pool) or header["data"]["split"] != data.keep()["split"]:
+        if not data.has_points_of(header["data"]):
             raise ResumeError(
                 f"{path} holds the journal of a run on another data set ({header['n_points']} points, this one has "
                 f"{len(data.pool)}): give another `run_dir`, or the data set that the run began with."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -86,8 +86,12 @@ class RunState:
         }
 
     @classmethod
-    def from_checkpoint(cls, saved: Mapping[str, Any]) -> RunState:
+    def from_checkpoint(cls, saved: Mapping[str, Any], position: Callable[[int], int] | None = None) -> RunState:
         """What `to_checkpoint` gave.
+
+        Args:
+            saved: as it was given.
+            position: of each point that was asked or labelled then, where the data set has another order now.
 
         Raises:
             ResumeError: written in a format that this version does not read.
@@ -98,7 +102,12 @@ class RunState:
                 f"lightning-diffal reads format {FORMAT}: install the version that wrote it."
             )
         values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history" and name in saved}
-        return cls(history=History.from_state(saved["history"]), **values)
+        state = cls(history=History.from_state(saved["history"]), **values)
+        if position is not None:
+            state.asked = [position(index) for index in state.asked]
+            for record in state.history:
+                record.move(position)
+        return state
 
 
 def weights_of(module: nn.Module) -> dict[str, Any]:

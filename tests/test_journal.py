@@ -17,8 +17,8 @@ from tests.helpers import TRAIN, VAL, Net, blobs, pl, pl_callbacks, quiet_traine
 START = [90, 3, 41, 17]
 
 
-def make_data(**kwargs):
-    return ActiveDataModule(TRAIN, **{"val_dataset": VAL, "initial_labels": START, "batch_size": 4} | kwargs)
+def make_data(train_dataset=TRAIN, **kwargs):
+    return ActiveDataModule(train_dataset, **{"val_dataset": VAL, "initial_labels": START, "batch_size": 4} | kwargs)
 
 
 def run(tmp_path, *, data=None, ckpt_path=None, callbacks=(), sampler=None, model=None, **kwargs):
@@ -336,6 +336,74 @@ def test_points_are_found_by_id_where_the_order_changed(tmp_path):
     _, again, _ = run(tmp_path, data=shuffled, ckpt_path=checkpoint_of(tmp_path, 0))
     assert sorted(order[i] for i in again.labelled_indices) == data.labelled_indices.tolist()
     assert len(active.history) == 3
+
+
+@pytest.mark.parametrize("how", ["folder", "checkpoint"])
+def test_a_run_that_waits_follows_its_points_into_another_order(how, tmp_path):
+    """As an image folder does into which new files were put."""
+    order = [*torch.randperm(120, generator=torch.Generator().manual_seed(2)).tolist(), *range(120, 130)]
+    points = blobs(130)
+    names = [f"img{i}.png" for i in range(130)]
+
+    def shown(order):
+        dataset = torch.utils.data.TensorDataset(*(t[order] for t in points.tensors))
+        first = {order.index(i): int(points.tensors[1][i]) for i in START} if order == list(range(120)) else 0
+        return make_data(initial_labels=first, ids=[names[i] for i in order], batch_size=4, train_dataset=dataset)
+
+    def told(active, data):
+        """The history by name."""
+        ids, rows = data.pool.ids, []
+        for record in active.history:
+            query = record.query
+            asked = near = None
+            if query is not None:
+                asked = [ids[i] for i in query.indices]
+                near = [ids[i] for i in query.details["nearest_labelled"]]
+            rows.append((sorted(ids[i] for i in record.labelled), asked, near))
+        return rows
+
+    def oracle(answers):
+        return lambda indices, items: [int(y) if place < answers else PENDING for place, (_, y) in enumerate(items)]
+
+    def go_on(order, answers, **kwargs):
+        ckpt_path = checkpoint_of(tmp_path, 1) if how == "checkpoint" else None
+        return run(tmp_path, data=shown(order), ckpt_path=ckpt_path, oracle=oracle(answers), **kwargs)
+
+    calls = []
+
+    def slow(indices, items):
+        calls.append(len(indices))
+        return oracle(6 if len(calls) == 1 else 2)(indices, items)
+
+    before = run(tmp_path, data=shown(list(range(120))), oracle=slow)
+    assert [len(row[1]) for row in told(*before[:2])] == [6, 6] and len(before[1].pending_indices) == 4
+    active, data, _ = go_on(order, 0)
+    assert told(active, data) == told(*before[:2])
+    assert "waiting for answers to 4 of the 6 points asked" in active.history[-1].stop_reason
+    assert data.pending_indices.tolist() == sorted(order.index(i) for i in before[1].pending_indices)
+    active, data, _ = go_on(order, 6, max_rounds=3)
+    assert [r.n_labelled for r in active.history] == [4, 10, 16, 22] and told(active, data)[:2] == told(*before[:2])
+    assert data.labels.tolist() == [int(points.tensors[1][order[i]]) for i in data.labelled_indices]
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("how", ["folder", "checkpoint"])
+def test_subsets_may_grow_and_with_ids_change_their_order(how, named, tmp_path):
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(2)).tolist()
+
+    def shown(order):
+        ids = [f"img{i}.png" for i in order] if named else None
+        return make_data(train_dataset=torch.utils.data.Subset(TRAIN, order), ids=ids)
+
+    run(tmp_path, data=shown(order[:100]), max_rounds=1)
+    later = [*order[100:], *order[:100]] if named else order
+    ckpt_path = checkpoint_of(tmp_path, 1) if how == "checkpoint" else None
+    active, data, _ = run(tmp_path, data=shown(later), ckpt_path=ckpt_path)
+    assert [r.n_labelled for r in active.history] == [4, 10, 16] and len(data.pool) == 120
+    assert data.labels.tolist() == [int(TRAIN.tensors[1][later[i]]) for i in data.labelled_indices]
+    other = make_data(train_dataset=torch.utils.data.Subset(TRAIN, range(120)), ids=range(120) if named else None)
+    with pytest.raises(ResumeError, match="not in this data set" if named else "another (data set|split)"):
+        run(tmp_path, data=other, ckpt_path=ckpt_path)
 
 
 def test_query_round_trip():
