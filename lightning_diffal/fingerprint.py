@@ -12,11 +12,12 @@ import torch
 
 from lightning_diffal._events import positions_of
 from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.targets import without_target
 
 if TYPE_CHECKING:
     from lightning_diffal.datamodule import ActiveDataModule
 
-__all__ = ["check_fingerprint", "fingerprint", "item_digest"]
+__all__ = ["check_fingerprint", "fingerprint", "item_digest", "steady_digest"]
 
 
 def item_digest(item: Any) -> str | None:
@@ -35,6 +36,20 @@ def item_digest(item: Any) -> str | None:
     return digest.hexdigest() if _feed(digest, item) else None
 
 
+def steady_digest(data: ActiveDataModule, index: int) -> str | None:
+    """A digest of what the model sees of a point: not of its label, which may come between two runs.
+
+    Args:
+        data: items are read without augmentation where `pool_dataset` is given; the random state is left alone.
+        index: of the point.
+
+    Returns:
+        `None` where two reads disagree, or the item holds something without values.
+    """
+    first, second = (item_digest(without_target(data.pool_item(index), data.target)) for _ in range(2))
+    return first if first == second else None
+
+
 def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
     """Digests of the first, the middle and the last item; those that two reads disagree on are left out.
 
@@ -45,7 +60,7 @@ def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
         Indices, ids (or `None`) and digests, of plain types.
     """
     n_points, ids = len(data.pool), data.pool.ids
-    found = {index: _steady_digest(data, index) for index in sorted({0, n_points // 2, n_points - 1})}
+    found = {index: steady_digest(data, index) for index in sorted({0, n_points // 2, n_points - 1})}
     indices = [index for index, digest in found.items() if digest is not None]
     return {
         "indices": indices,
@@ -65,18 +80,13 @@ def check_fingerprint(data: ActiveDataModule, saved: Mapping[str, Any]) -> None:
         ResumeError: an item is another one.
     """
     for index, digest in zip(positions_of(saved, data.pool.ids), saved["digests"], strict=True):
-        now = _steady_digest(data, index)
+        now = steady_digest(data, index)
         if now is not None and now != digest:
             raise ResumeError(
                 f"Item {index} of the training data set is not the one that the run began with: the data set was "
                 "reordered, exchanged or preprocessed in another way, and every label would belong to another item. "
                 "Give the data set that the run began with, or `ids` from the start of a run."
             )
-
-
-def _steady_digest(data: ActiveDataModule, index: int) -> str | None:
-    first, second = (item_digest(data.pool_item(index)) for _ in range(2))
-    return first if first == second else None
 
 
 def _feed(digest: Any, value: Any) -> bool:

@@ -279,6 +279,17 @@ def test_resuming_on_other_items_is_refused(tmp_path):
         run(tmp_path / "b", data=ActiveDataModule(reordered, batch_size=4), ckpt_path=saved(tmp_path, 1))
 
 
+def test_labels_that_were_filled_into_the_data_set_do_not_make_it_another(tmp_path):
+    inputs, labels = TRAIN.tensors
+    unknown = torch.full_like(labels, -1)
+    first = ActiveDataModule(TensorDataset(inputs, unknown), initial_labels={3: 0, 90: 1, 41: 2}, batch_size=4)
+    _, _, data, _ = run(tmp_path, data=first, max_rounds=1, oracle=lambda indices, _: labels[indices].tolist())
+    bought = data.labelled_indices
+    filled = ActiveDataModule(TRAIN, batch_size=4)
+    _, _, data, active = run(tmp_path / "b", data=filled, ckpt_path=saved(tmp_path, 1))
+    assert [r.n_labelled for r in active.history] == [3, 9, 15] and set(bought) < set(data.labelled_indices)
+
+
 def test_augmented_items_do_not_count_as_other_ones(tmp_path):
     class Augmented(TensorDataset):
         def __getitem__(self, index):

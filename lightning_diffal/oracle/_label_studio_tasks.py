@@ -13,7 +13,7 @@ import numpy as np
 
 from lightning_diffal._json import plain
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.fingerprint import item_digest
+from lightning_diffal.fingerprint import steady_digest
 from lightning_diffal.oracle.base import Question
 from lightning_diffal.oracle.query_files import confidence
 from lightning_diffal.targets import Target, without_target
@@ -143,10 +143,8 @@ def content_digest(data: ActiveDataModule, index: int) -> str | None:
 
     A project may hold tasks of another data set under the same numbers: their labels must not be taken for ours.
     """
-    if data.pool.ids is not None:
-        return None
-    first, second = (item_digest(without_target(data.pool_item(index), data.target)) for _ in range(2))
-    return first[:16] if first is not None and first == second else None
+    digest = None if data.pool.ids is not None else steady_digest(data, index)
+    return None if digest is None else digest[:16]
 
 
 def to_name_of(fields: Mapping[str, Any]) -> str:
