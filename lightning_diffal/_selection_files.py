@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +53,8 @@ def load_features(path: PathLike, key: str | None = None) -> FloatArray:
         raise
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigurationError(f"{path} is damaged ({error}): copy or write it again.") from None
     except (ValueError, EOFError):  # numpy's own words propose to unpickle it
         raise ConfigurationError(f"{path} is no .npy or .npz file of numbers.") from None
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
@@ -148,6 +152,8 @@ def _reader(tables: list[Table], class_names: Sequence[str] | None) -> LabelRead
     cells = [row.cells.get("label") for table in tables for row in table.rows]
     several = any(holds_several(cell) and cell not in (class_names or ()) for cell in cells)
     if class_names is not None:
+        if len(set(class_names)) < len(class_names):
+            raise ConfigurationError(f"Expected class names that differ, but got {', '.join(class_names)}.")
         return LabelReader(class_names=class_names, multilabel=several)
     words = {str(part).strip() for cell in cells for part in parts_of(cell)}
     words -= {word for word in words if not word or word.casefold() in CANNOT_TELL}
@@ -189,15 +195,25 @@ def read_ids(path: Path, n_points: int) -> list[str]:
     """Names of all points.
 
     Args:
-        path: a table with a column `id`, or a text with one a line.
+        path: a table with a column `id`, or a text with one a line. A column `index` says whose ids they are; without,
+            the rows stand in the order of the points.
         n_points: how many there have to be.
 
     Raises:
-        ConfigurationError: another number, or one twice.
+        ConfigurationError: another number, one twice or empty, or an `index` that is not each number from 0 once.
     """
     problems = Problems()
     rows = _names(_existing(path), problems)
+    for row in rows:
+        if not row.text("id"):
+            problems.add(path, row.line, "no id")
     problems.check()
+    if any(row.text("index") for row in rows):
+        points = PointReader(len(rows))
+        of_index = {points.find(Row(row.line, {"index": row.text("index")})): row for row in rows}
+        if set(of_index) != set(range(len(rows))):
+            raise ConfigurationError(f"{path}: expected each index from 0 to {len(rows) - 1} once in column `index`.")
+        rows = [of_index[index] for index in range(len(rows))]
     try:
         return unique_ids([row.text("id") for row in rows], n_points)
     except InvalidIndexError as error:

@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DiffalError as error:
         print(f"diffal {options.command}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a folder where a file should be, a full disk
+        words = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        print(f"diffal {options.command}: {words or error}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\ndiffal {options.command}: interrupted", file=sys.stderr)
         return 130

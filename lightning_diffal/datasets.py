@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def npz(
         Training and test set of image and class, int64.
 
     Raises:
-        ConfigurationError: no such file, not an npz file, an array missing or of the wrong shape or type.
+        ConfigurationError: no such file, not an npz file or a damaged one, an array missing, of the wrong shape or
+            type, or not finite.
 
     Example:
         >>> import tempfile
@@ -101,6 +103,13 @@ def npz(
             f"Expected `x_train` and `x_test` to hold items of one shape in {path}, "
             f"but got {images['train'].shape[1:]} and {images['test'].shape[1:]}."
         )
+    for part, values in images.items():
+        rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+        if len(rows):
+            raise ConfigurationError(
+                f"Expected finite numbers in {path}, but `x_{part}` holds NaN or infinity in {len(rows)} of "
+                f"{len(values)} rows, the first at {rows[:5].tolist()}."
+            )
     axes = (0, *range(2, images["train"].ndim))
     # in torch, where this takes a tenth of the time
     every = torch.from_numpy(np.ascontiguousarray(images["train"])).double()
@@ -210,6 +219,8 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {name: archive[name] for name in names}
         except ValueError as error:
             raise ConfigurationError(f"Expected plain numeric arrays in {path}, but {error}") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ConfigurationError(f"{path} is damaged ({error}): copy or write it again.") from None
 
 
 def _split(arrays: dict[str, npt.NDArray[Any]], test_fraction: float) -> dict[str, npt.NDArray[Any]]:

@@ -103,6 +103,7 @@ def run_demo(settings: DemoSettings) -> dict[str, list[History]]:
     """
     for module, extra in (("sklearn", "cli"), ("tqdm", "cli"), ("matplotlib", "report")):
         require(module, extra=extra)  # before minutes of training, not after
+    settings.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     print(
         f"Handwritten digits, {_N_TRAIN:,} images to choose from, 500 to test on. {settings.initial} random labels, "

@@ -79,7 +79,7 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
         `(N, N)` float32, exactly symmetric, without a diagonal.
 
     Raises:
-        ConfigurationError: shapes that differ, or a distance that is negative or not finite.
+        ConfigurationError: shapes that differ, positions out of range, or a distance that is negative or not finite.
 
     Example:
         >>> weights = self_tuning_weights([[1], [0], [1]], [[1.0], [1.0], [2.0]])
@@ -96,6 +96,11 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
         )
     if not (np.isfinite(lengths).all() and (lengths >= 0).all()):
         raise ConfigurationError("Expected argument `distances` to be finite and at least 0.")
+    if neighbours.size and not (neighbours.min() >= 0 and neighbours.max() < len(neighbours)):
+        raise ConfigurationError(
+            f"Expected argument `indices` to hold positions from 0 to {len(neighbours) - 1}, but got some from "
+            f"{neighbours.min()} to {neighbours.max()}."
+        )
     scale = local_scale(lengths)
     directed = directed_weights(neighbours, lengths, scale, scale)
     return symmetric_weights(directed, directed.T)

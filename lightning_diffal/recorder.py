@@ -123,7 +123,10 @@ class Recorder:
         saved, active = kept[_KEY], self.active
         active.data.restore(saved["data"])
         active.state = RunState.from_checkpoint(saved, active.data.pool.moved(saved["data"]["pool"]))
-        put_weights(module, kept["state_dict"])
+        try:
+            put_weights(module, kept["state_dict"])
+        except RuntimeError as error:  # torch lists every weight that does not fit
+            raise ResumeError(f"The run was begun with another model than this one: {error}") from error
 
     @property
     def is_behind(self) -> bool:

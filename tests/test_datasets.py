@@ -89,6 +89,11 @@ def test_npz_keeps_a_constant_channel_finite(tmp_path):
         ({"x_test": np.zeros((8, 5, 5))}, "items of one shape"),
         ({"x_train": np.array(["a"] * 20)}, "`x_train` to hold numbers"),
         ({"x_test": np.array([{}] * 8, dtype=object)}, "plain numeric arrays"),
+        (
+            {"x_train": np.where(np.arange(20) == 2, np.nan, np.zeros((6, 6, 20))).T},
+            r"`x_train` holds NaN .* at \[2\]",
+        ),
+        ({"x_test": np.full((8, 6, 6), np.inf)}, "`x_test` holds NaN or infinity in 8 of 8 rows"),
     ],
 )
 def test_npz_says_what_is_wrong_with_a_file(tmp_path, changes, message):
@@ -104,6 +109,11 @@ def test_npz_refuses_other_files_and_sizes(tmp_path):
     with pytest.raises(ConfigurationError, match="of another kind"):
         npz(tmp_path / "text.npz")
     save(tmp_path / "a.npz")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[200] ^= 0xFF
+    (tmp_path / "damaged.npz").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"damaged.npz is damaged \("):
+        npz(tmp_path / "damaged.npz")
     with pytest.raises(ConfigurationError, match="`n` to be between 1 and 20"):
         npz(tmp_path / "a.npz", n=21)
 

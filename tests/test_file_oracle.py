@@ -11,6 +11,7 @@ import torch
 from lightning_diffal import ActiveDataModule, Query
 from lightning_diffal.exceptions import AnswerFileError, ConfigurationError, DiffalError, InvalidTypeError
 from lightning_diffal.oracle import SKIP, FileOracle, Question
+from lightning_diffal.oracle.label_cells import LabelReader
 from tests.helpers_data import points
 
 IDS = [f"img/{i}.png" for i in range(6)]
@@ -287,6 +288,10 @@ BAD = {
         "id,label\nimg/0.png,?\n",
         "2: point 'img/0.png' is labelled already: its label can be replaced by another one, and not be taken back.",
     ),
+    "half a line": (
+        "id,label,text\nimg/1.png,dog,a\nimg/2.png,ca",
+        "3: half a line: 2 of 3 cells and no end of line, as while a file is being written.",
+    ),
     "behind a quoted line break": (
         'id,text,label\nimg/1.png,"a\nb",dog\nimg/2.png,c,dgo\n',
         "4: there is no class 'dgo' (did you mean 'dog'?).",
@@ -374,6 +379,23 @@ def test_class_names_go_before_everything_else(tmp_path):
     rows = "id,label\nimg/1.png,?\nimg/2.png,skip\nimg/3.png,1\nimg/4.png,a|b\n"
     assert answers(rows, tmp_path, data) == {1: 0, 2: 1, 3: 2, 4: 3}
     assert answers("id,label\nimg/1.png,No Idea\n", tmp_path, data, cannot_tell=["no idea"]) == {1: SKIP}
+
+
+def test_names_that_are_numbers_are_never_positions(tmp_path):
+    data = make_data(names=["1", "2", "3"])
+    rows = "id,label\nimg/1.png,1.0\nimg/2.png,3\nimg/3.png,2.00\n"  # as pandas writes a column with gaps
+    assert answers(rows, tmp_path, data) == {1: 0, 2: 2, 3: 1}
+    with pytest.raises(AnswerFileError, match="there is no class 0: classes are 1, 2, 3"):
+        answers("id,label\nimg/1.png,0\n", tmp_path, data)
+    reader = LabelReader(class_names=["1", "2", " ten "], cannot_tell=["unsure "])
+    assert [reader.read(value) for value in (1, 2.0, "ten", "Unsure")] == [0, 1, 2, SKIP]
+
+
+def test_an_id_that_a_spreadsheet_made_another_points(tmp_path):
+    data = make_data(ids=["1.1", "1.10", "a", "b", "c", "d"], initial={5: 1}, asked=(0, 1, 2))
+    with pytest.raises(AnswerFileError, match=r"the id is '1.1', but that of index 1 is '1.10'"):
+        answers("id,index,label\n1.1,1,dog\n", tmp_path, data)
+    assert answers("id,index,label\n1.1,0,dog\n1.10,1.0,cat\na,4,cat\n", tmp_path, data) == {0: 1, 1: 0, 2: 0}
 
 
 def test_a_data_set_without_ids_or_names(tmp_path):

@@ -116,6 +116,11 @@ def test_two_rounds_then_one_more(mine, capsys):
     assert again["history"][-1]["metrics"] == straight["history"][-1]["metrics"]
     assert "History of 4 rounds" in capsys.readouterr().out
 
+    # what the run does not take leaves its own file alone
+    settings = Path("runs/a/config.yaml").read_text()
+    assert main([*arguments, "--active.run_dir", "runs/a", "--labelled.num_classes=9"]) == 1
+    assert "num_classes=9" in capsys.readouterr().err and Path("runs/a/config.yaml").read_text() == settings
+
 
 def test_a_printed_config_runs(mine, capsys):
     rules = ["--active.stopping+", "StablePredictions", "--active.stopping.window", "2", "--active.stopping+", "Budget"]

@@ -89,6 +89,8 @@ class TestWeights:
             ([1, 0], [1.0, 1.0], "one shape"),
             ([[1], [0]], [[1.0], [np.nan]], "finite and at least 0"),
             ([[1], [0]], [[1.0], [-1.0]], "finite and at least 0"),
+            ([[-1], [0]], [[1.0], [1.0]], "positions from 0 to 1, but got some from -1 to 0"),
+            ([[1], [2]], [[1.0], [1.0]], "positions from 0 to 1, but got some from 1 to 2"),
         ],
     )
     def test_wrong_arguments(self, indices, distances, message):

@@ -350,6 +350,8 @@ def test_the_command(finished, tmp_path, capsys):
         (["run", "--features", "nowhere.npy"], "No such file"),
         (["run", "--features", "nowhere.npy", "--out", "a.html"], "No such file"),
         (["run", "--out", "text.json/a.html"], "text.json"),
+        (["run", "--out", "run/journal.jsonl"], "journal.jsonl is no page, and is not replaced"),
+        (["text.json", "--out", "text.json"], "text.json is no page, and is not replaced"),
     ],
 )
 def test_rubbish_is_refused_in_a_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
@@ -362,3 +364,4 @@ def test_rubbish_is_refused_in_a_line(finished, tmp_path, monkeypatch, capsys, a
     said = capsys.readouterr().err
     assert said.startswith("diffal report: ") and message in said and said.count("\n") == 1 and len(said) < 400
     assert not list(tmp_path.glob("*.html"))
+    assert Path("run/journal.jsonl").read_bytes()[:1] == b"{" and b"no json" in Path("text.json").read_bytes()

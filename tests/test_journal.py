@@ -212,6 +212,14 @@ def test_other_classes_are_refused(tmp_path):
         run(tmp_path, model=Wide())
 
 
+def test_another_model_is_refused(tmp_path):
+    run(tmp_path, max_rounds=1)
+    other = Net()
+    other.more = torch.nn.Linear(2, 2)
+    with pytest.raises(ResumeError, match=r"begun with another model than this one: .*\n.*more.weight"):
+        run(tmp_path, model=other)
+
+
 def test_answers_that_arrive_in_three_processes(tmp_path):
     """Each fit here stands for a process: new objects, nothing shared but the folder."""
     known = {}

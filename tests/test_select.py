@@ -134,6 +134,28 @@ def test_a_query_file_with_labels_is_not_replaced(folder, capsys):
     assert select("-n", 3, "--out", "notes.csv") == 1 and (folder / "notes.csv").read_text() == "my notes\n"
 
 
+def test_an_index_says_whose_ids_they_are(folder):
+    order = np.random.default_rng(1).permutation(N)
+    (folder / "moved.csv").write_text("id,index\n" + "".join(f"img/{i}.png,{i}\n" for i in order))
+    assert select("--ids", "ids.txt", "-n", 6, "--out", "a.csv") == 0
+    assert select("--ids", "moved.csv", "-n", 6, "--out", "b.csv") == 0
+    assert (folder / "a.csv").read_bytes() == (folder / "b.csv").read_bytes()
+
+
+def test_an_archive_that_is_damaged(folder, capsys):
+    np.savez("emb.npz", emb=embeddings())
+    content = bytearray((folder / "emb.npz").read_bytes())
+    content[300] ^= 0xFF
+    (folder / "emb.npz").write_bytes(content)
+    assert main(["select", "--features", "emb.npz"]) == 1
+    assert "emb.npz is damaged (Bad CRC-32" in capsys.readouterr().err
+
+
+def test_a_place_where_no_file_can_be(folder, capsys):
+    assert select("-n", 3, "--out", "ids.txt/query.csv") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 BAD_FEATURES = {
     "text": (b"hello", "is no .npy or .npz file of numbers"),
     "nothing": (b"", "is no .npy or .npz file of numbers"),
@@ -196,6 +218,9 @@ def test_bad_labels(name, folder, capsys):
         (["--ids", "none.txt"], "There is no file none.txt."),
         (["--ids", "short.txt"], "short.txt: Expected argument `ids` to hold one id for each of 60 points, but got 2."),
         (["--ids", "twice.csv"], "twice.csv: Expected argument `ids` to be unique, but 'a' stands 60 times."),
+        (["--ids", "blank.csv"], "blank.csv, line 3: no id"),
+        (["--ids", "once.csv"], "once.csv: expected each index from 0 to 59 once in column `index`"),
+        (["--labels", "typo.csv", "--class-names", "ape", "ape"], "class names that differ, but got ape, ape"),
         (["--pending", "short.txt"], "short.txt, line 1: there is no point with id 'x'"),
         (["--labels", "all.csv"], "All 60 points are labelled, asked or skipped"),
         (["--seed", "-1"], "Expected --seed to be at least 0"),
@@ -205,6 +230,8 @@ def test_bad_labels(name, folder, capsys):
 def test_bad_arguments(arguments, message, folder, capsys):
     (folder / "short.txt").write_text("x\ny\n")
     (folder / "twice.csv").write_text("id\n" + "a\n" * N)
+    (folder / "blank.csv").write_text("id,index\na,0\n,1\n")
+    (folder / "once.csv").write_text("id,index\n" + "".join(f"a{i},{i // 2}\n" for i in range(N)))
     (folder / "all.csv").write_text("index,label\n" + "".join(f"{i},1\n" for i in range(N)))
     (folder / "typo.csv").write_text("index,label\n1,ape\n2,bea\n")
     assert select(*arguments) == 1

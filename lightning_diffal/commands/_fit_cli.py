@@ -13,7 +13,7 @@ from typing import Any
 from lightning_diffal import oracle, samplers, stopping
 from lightning_diffal._extras import require
 from lightning_diffal._files import replacing
-from lightning_diffal._lightning import LightningCLI, MisconfigurationException, pl
+from lightning_diffal._lightning import LightningCLI, MisconfigurationException, callbacks_of, pl
 from lightning_diffal.callback import ActiveLearning
 from lightning_diffal.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError, DiffalError
@@ -182,14 +182,25 @@ def run_fit(arguments: Sequence[str]) -> None:
             f"Expected --ckpt_path to be a checkpoint or one of {', '.join(CHECKPOINT_WORDS)}, but {checkpoint} does "
             "not exist."
         )
-    if active.run_dir and cli.trainer.is_global_zero:
-        cli.keep_config(Path(active.run_dir))
+    if active.run_dir:
+        callbacks_of(cli.trainer).append(_KeepConfig(cli, Path(active.run_dir)))
     try:
         cli.trainer.fit(cli.model, datamodule=data, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise ConfigurationError(_reason(error)) from error
     if cli.trainer.is_global_zero:
         print(_summary(active))
+
+
+class _KeepConfig(pl.Callback):
+    """Writes the settings into the run's folder once the run has taken them: refused ones must not replace its own."""
+
+    def __init__(self, cli: FitCLI, folder: Path) -> None:
+        self.cli, self.folder = cli, folder
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.cli.keep_config(self.folder)
 
 
 def _reason(error: BaseException) -> str:

@@ -40,6 +40,8 @@ def _run(options: argparse.Namespace) -> int:
 
     source: Path = options.source
     out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
+    if out.is_file() and not out.read_bytes()[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise ConfigurationError(f"{out} is no page, and is not replaced: give another name with --out.")
     features = None if options.features is None else load_features(options.features)
     try:
         page, *pictures = html_report(source, out, features=features, title=options.title)

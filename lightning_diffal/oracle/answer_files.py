@@ -172,6 +172,13 @@ def _csv_table(path: Path, text: str, problems: Problems, needs_label: bool) -> 
         problems.add(path, skipped + 1, f"several columns `{twice[0]}` in the first line")
     else:
         rows = list(_cells(path, lines, best.delimiter, skipped, problems))[1:]
+        if rows and len(rows[-1][1]) < len(keys) and not text.endswith(("\n", "\r")):
+            number, cells = rows.pop()
+            problems.add(
+                path,
+                number,
+                f"half a line: {len(cells)} of {len(keys)} cells and no end of line, as while a file is being written",
+            )
         best.rows.extend(_csv_rows(path, keys, rows, problems))
     return best
 

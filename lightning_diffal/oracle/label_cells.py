@@ -25,9 +25,10 @@ _NUMBER = re.compile(r"\d{1,18}(\.0*)?")  # spreadsheets and pandas write 3.0 fo
 class LabelReader:
     """Reads one cell at a time.
 
-    A class name is always that class, whatever else it may look like. Else a whole number is the class of that number,
-    an empty cell means "not answered yet", and `?` or `skip` that nobody can tell. A multi-label target has several
-    classes, separated by `|` or as a JSON list; `[]` means that none applies.
+    A class name is always that class, whatever else it may look like; where names are numbers, every number is a name.
+    Else a whole number is the class of that number, an empty cell means "not answered yet", and `?` or `skip` that
+    nobody can tell. A multi-label target has several classes, separated by `|` or as a JSON list; `[]` means that none
+    applies.
 
     Args:
         num_classes: numbers have to be below it; `None`: any number goes.
@@ -52,9 +53,10 @@ class LabelReader:
         cannot_tell: Sequence[str] = CANNOT_TELL,
     ) -> None:
         self.num_classes = num_classes if class_names is None else len(class_names)
-        self.names = {unicodedata.normalize("NFC", str(name)): i for i, name in enumerate(class_names or ())}
+        self.names = {unicodedata.normalize("NFC", str(name)).strip(): i for i, name in enumerate(class_names or ())}
+        self.has_number_names = any(_NUMBER.fullmatch(name) for name in self.names)
         self.multilabel = multilabel
-        self.cannot_tell = frozenset(word.casefold() for word in cannot_tell)
+        self.cannot_tell = frozenset(word.strip().casefold() for word in cannot_tell)
 
     def read(self, cell: Any) -> Any:
         """What a cell says.
@@ -89,11 +91,15 @@ class LabelReader:
                 return self.names[value]
             if not _NUMBER.fullmatch(value):
                 raise InvalidLabelError(f"there is no class {reprlib.repr(value)}{self._hint(value)}")
-            value = float(value) if "." in value else int(value)
+            value = int(value.partition(".")[0])
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidLabelError(f"expected a class{' name or' if self.names else ''} number, but got {value!r}")
+        if self.has_number_names:  # then a number is a name, also where something wrote 3.0 for it
+            if str(value) not in self.names:
+                raise InvalidLabelError(f"there is no class {value}{self._hint(str(value))}")
+            return self.names[str(value)]
         top = self.num_classes
         if value < 0 or (top is not None and value >= top):
             bound = "at least 0" if top is None else f"from 0 to {top - 1}"

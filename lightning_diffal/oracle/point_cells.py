@@ -14,6 +14,8 @@ __all__ = ["PointReader"]
 
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")  # spreadsheets and pandas write 3.0 for 3
 
+_NUMERIC = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
 
 class PointReader:
     """Finds points by id, or by index where a row has no id. The ids of a data set without ids are its indices.
@@ -51,8 +53,20 @@ class PointReader:
             return self._position("id", name)
         for written in (str(row.cells["id"]), name):  # an id may begin or end with a space of its own
             if written in self.positions:
+                self._check_number(written, row.text("index"))
                 return self.positions[written]
         raise InvalidIndexError(f"there is no point with id {reprlib.repr(name)}{self._hint(name, row.text('index'))}")
+
+    def _check_number(self, name: str, index: str) -> None:
+        """Spreadsheets write 1.10 as 1.1, which may be another point's id; the index next to it tells."""
+        assert self.ids is not None, "found by id"
+        place = int(index.partition(".")[0]) if _WHOLE.fullmatch(index) else self.n_points
+        meant = self.ids[place] if place < self.n_points else name
+        if meant != name and _NUMERIC.fullmatch(meant) and _NUMERIC.fullmatch(name) and float(meant) == float(name):
+            raise InvalidIndexError(
+                f"the id is {name!r}, but that of index {index} is {meant!r}: a spreadsheet may have changed it. Write "
+                "the id as it was, or leave it out"
+            )
 
     def find(self, row: Row) -> int | None:
         """The index of the point that a row names, if there is one."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.neighbors import scaled_points
-from lightning_diffal.samplers.base import QueryData
+from lightning_diffal.samplers.query_data import QueryData
 
 __all__ = [
     "KeyedPoints",

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.samplers._points import check_count
 from lightning_diffal.samplers.query_data import QueryData
 
 __all__ = ["Query", "QueryData", "QuerySampler", "ScoreSampler", "best_candidates"]
@@ -178,6 +179,7 @@ def best_candidates(scores: FloatArray, candidates: IntArray, size: int, generat
         >>> best_candidates(scores, np.array([0, 1, 2]), 2, np.random.default_rng(0))
         array([1, 2])
     """
+    check_count("query_size", size)
     keys = generator.random(len(scores))
     order = np.lexsort((keys[candidates], -scores[candidates]))
     return candidates[order[:size]]
