@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from lightning_diffal._lightning import pl, rank_zero_info, rank_zero_warn, received_sigterm
 from lightning_diffal.exceptions import DiffalError
-from lightning_diffal.oracle import SKIP, Question, checked_answers, checked_corrections
+from lightning_diffal.oracle import SKIP, Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.targets import Label
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["collect_answers", "count_answers", "waiting_reason"]
+__all__ = ["collect_answers", "count_answers", "take_late_answers", "waiting_reason"]
 
 IntArray = npt.NDArray[np.int64]
 Checked = tuple[dict[int, Label], list[int], dict[int, Label]]
@@ -81,6 +81,21 @@ def collect_answers(trainer: pl.Trainer, active: ActiveLearning, query: Query) -
     waits.ask()
     while waits.look():
         pass
+
+
+def take_late_answers(trainer: pl.Trainer, active: ActiveLearning) -> None:
+    """Apply what people have answered or corrected since the last look, where the run asks no more: it was paid for.
+
+    Args:
+        trainer: in a fit.
+        active: the run, as it ends.
+    """
+    query = next((record.query for record in reversed(active.history) if record.query is not None), None)
+    if query is None:
+        return
+    waits = _Answers(trainer, active, query)
+    if len(waits.pending()) or type(active.oracle).corrections is not Oracle.corrections:
+        waits.look()
 
 
 class _Answers:

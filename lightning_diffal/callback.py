@@ -338,6 +338,11 @@ class ActiveLearning(pl.Callback):
             self.state = RunState.from_checkpoint(left)
             data.pool.load_state_dict(left["data"]["pool"])
 
+    def remember_unsaved(self, module: pl.LightningModule) -> None:
+        """Note what a new model holds beside its weights, when the hooks that begin a fit were called, and no other."""
+        if self.unsaved is None:
+            self.unsaved = Unsaved(module)
+
     def forget_resumed_state(self) -> None:
         """A resumed round has ended, whether an epoch was left to train or not."""
         self._resumed_random_state, self._continues_epoch = None, False
@@ -413,8 +418,8 @@ class ActiveLearning(pl.Callback):
                 f"This ActiveLearning is in round {self.state.round} of a run with another model or data module: make "
                 "a new ActiveLearning for a new run, or give the same objects to go on."
             )
-        if self.unsaved is None or self._subjects != subjects:
-            self.unsaved = Unsaved(pl_module)
+        if self._subjects != subjects:
+            self.unsaved = None
         self._subjects = subjects
         if self._ranks is None or not self._ranks.serves(trainer):
             self._ranks = Ranks(trainer)

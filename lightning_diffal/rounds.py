@@ -20,7 +20,7 @@ from lightning_diffal._random import (
     seed_everything,
     seed_sharing_sampler,
 )
-from lightning_diffal.answers import collect_answers, count_answers, waiting_reason
+from lightning_diffal.answers import collect_answers, count_answers, take_late_answers, waiting_reason
 from lightning_diffal.history import RoundRecord
 from lightning_diffal.query import ask, joined, next_query_size
 from lightning_diffal.reading import Reading
@@ -52,6 +52,7 @@ class Rounds:
         self.module = trainer.lightning_module if module is None else module
         self.recorder = active.recorder or Recorder(active, None)
         self.seconds: dict[str, float] = {}
+        self.is_idle = True  # nothing was asked and nothing has trained yet
         self.reading: Reading | None = None  # of the model that has trained last
 
     def run(self) -> None:
@@ -67,6 +68,7 @@ class Rounds:
                 self.active.limits.put_back(self.trainer)
 
     def _go(self) -> None:
+        self.active.remember_unsaved(self.module)
         self._begin_without_labels()
         try:
             while (reason := self._next_labels()) is None:
@@ -112,6 +114,7 @@ class Rounds:
 
     def _finish_round(self) -> None:
         """Metrics and the record of the round that has trained; tell those who want to know."""
+        self.is_idle = False
         state = self.state
         logged = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name != "round"}
         # a round resumed after its last epoch logs nothing again
@@ -179,7 +182,8 @@ class Rounds:
             if best is not None:
                 saved = self.trainer.strategy.load_checkpoint(best)
                 put_weights(self.module, saved["state_dict"])
-                found |= self._run_loop("validate")
+                if self.trainer.enable_validation:  # else a metric of training says which are best
+                    found |= self._run_loop("validate")
             if self.active.test_each_round:
                 found |= self._run_loop("test")
         return found
@@ -206,6 +210,7 @@ class Rounds:
         """Get to where the next round can train. Returns why the run ends instead, where it does."""
         state = self.state
         while state.phase in ("query", "answers"):
+            self.is_idle &= state.phase == "query"
             self.recorder.take_in_missed()
             self.seconds = state.history[-1].seconds
             reason = self._ask() if state.phase == "query" else self._collect()
@@ -218,6 +223,8 @@ class Rounds:
         state, active, record = self.state, self.active, self.state.history[-1]
         size = next_query_size(active)
         if isinstance(size, str):
+            if self.is_idle and not self.recorder.is_behind:  # else people have just been asked
+                take_late_answers(self.trainer, active)
             return size
         self.reading = self.reading or Reading(self.trainer, active, self._timed)
         self._log(measure_stability(active, self.reading))
@@ -269,6 +276,7 @@ class Rounds:
 
     def _rehearse(self) -> None:
         """`fast_dev_run` and `overfit_batches`: one plain fit and one batch of features; nothing is asked."""
+        self.active.remember_unsaved(self.module)
         state = self.state
         phase, round_weights = state.phase, state.round_weights
         weights = weights_of(self.module) if state.has_begun else None  # the next query is theirs

@@ -172,6 +172,25 @@ def test_a_mistake_is_mended_later(tmp_path):
     assert kinds == ["header", "query", "answer", "query", "correction", "skip", "answer"]
 
 
+def test_a_mistake_in_the_last_query_is_mended_when_the_run_has_ended(tmp_path):
+    labelled_run(FileOracle(), tmp_path, max_rounds=1)
+    path = tmp_path / "queries" / "query-000.csv"
+    fill(path, lambda index: "2")
+    active, _ = labelled_run(FileOracle(), tmp_path, max_rounds=1)
+    assert active.history[-1].stop_reason == "max_rounds=1 reached"
+    asked = np.sort(active.history[0].query.indices)
+    fill(path, lambda index: "1" if index == asked[2] else "2")
+    again, data = labelled_run(FileOracle(), tmp_path, max_rounds=1)
+    assert data.pool.labels_of(asked) == dict(zip(asked.tolist(), [2, 2, 1, 2], strict=True))
+    assert len(again.history) == 2 and again.history[-1].stop_reason == "max_rounds=1 reached"
+    fill(path, lambda index: "seven")
+    with pytest.raises(AnswerFileError, match="no class 'seven'"):
+        labelled_run(FileOracle(), tmp_path, max_rounds=1)
+    fill(path, lambda index: "2")
+    _, data = labelled_run(FileOracle(), tmp_path, max_rounds=1)
+    assert set(data.pool.labels_of(asked).values()) == {2}
+
+
 def test_killed_between_the_journal_and_the_file(tmp_path, monkeypatch):
     def killed(*args):
         raise KeyError("killed")

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, ActiveLearningLoop, DiffusionSampler, Query, QuerySampler
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError
+from lightning_diffal.fresh_trainers import fit_rounds
 from lightning_diffal.history import records_equal
 from lightning_diffal.oracle import PENDING
 from lightning_diffal.samplers import RandomSampler
@@ -490,6 +491,44 @@ def test_partial_answers_suffice_where_told():
     active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=2, oracle=partly, min_answers=1)
     _, _, data = run(active, max_epochs=1)
     assert [r.n_labelled for r in active.history] == [6, 7, 8] and len(data.pending_indices) == 6
+
+
+def test_late_answers_are_taken_where_a_run_asks_no_more():
+    answers = {"on": False}
+
+    def partly(indices, items):
+        return [int(y) if answers["on"] or place < 1 else PENDING for place, (_, y) in enumerate(items)]
+
+    active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=2, oracle=partly, min_answers=1)
+    trainer, model, data = run(active, max_epochs=1)
+    pending = data.pending_indices.tolist()
+    answers["on"] = True
+    trainer.fit(model, datamodule=data)
+    assert [r.n_labelled for r in active.history] == [6, 7, 8] and active.history[-1].stop_reason.startswith(
+        "max_rounds"
+    )
+    assert len(pending) == 6 and len(data.pending_indices) == 0 and set(pending) < set(data.labelled_indices)
+    assert data.labels.tolist() == [int(TRAIN.tensors[1][i]) for i in data.labelled_indices]
+    active.max_rounds = 3  # now they count
+    trainer.fit(model, datamodule=data)
+    assert [r.n_labelled for r in active.history] == [6, 7, 8, 18]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_best_weights_without_validation(fresh, tmp_path):
+    """What the checkpoint monitors may be a metric of training."""
+    checkpoint = pl_callbacks.ModelCheckpoint(tmp_path, monitor="train_loss")
+    active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=2, weights="best", run_dir=False)
+    model, data = Net("none"), make_data(val_dataset=None)
+    if fresh:
+        fit_rounds(lambda _: quiet_trainer([checkpoint], enable_checkpointing=True), model, data, active)
+    else:
+        quiet_trainer([active, checkpoint], enable_checkpointing=True).fit(model, datamodule=data)
+    assert [r.n_labelled for r in active.history] == [6, 10, 14]
+    assert all("train_loss" in r.metrics and "val_loss" not in r.metrics for r in active.history)
+    if not fresh:
+        saved = torch.load(checkpoint.best_model_path, weights_only=True)
+        assert same_weights(saved["state_dict"], model.state_dict())
 
 
 def test_an_oracle_that_raises_loses_nothing():
