@@ -55,7 +55,7 @@ from lightning_diffal.recorder import Recorder
 from lightning_diffal.rounds import Rounds
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
 from lightning_diffal.stability import check_single_label
-from lightning_diffal.state import RunState, weights_of
+from lightning_diffal.state import RunState
 from lightning_diffal.stopping.base import Rule, StoppingRule, as_rules, stop_set_size
 
 __all__ = ["KEY", "ActiveLearning"]
@@ -196,7 +196,7 @@ class ActiveLearning(pl.Callback):
         self._ranks: Ranks | None = None
         self._limits: LoopLimits | None = None
         self._subjects: tuple[weakref.ref[Any], ...] = ()
-        self.unsaved: Unsaved | None = None  # of the model, from before it trained
+        self.unsaved: Unsaved | None = None  # of the model, from before it trained; noted by the rounds
         self.recorder: Recorder | None = None
         self.fingerprint: dict[str, Any] | None = None
         self._saved: dict[str, Any] | None = None  # what a checkpoint says, in the fit that resumes it
@@ -338,11 +338,6 @@ class ActiveLearning(pl.Callback):
             self.state = RunState.from_checkpoint(left)
             data.pool.load_state_dict(left["data"]["pool"])
 
-    def remember_unsaved(self, module: pl.LightningModule) -> None:
-        """Note what a new model holds beside its weights, when the hooks that begin a fit were called, and no other."""
-        if self.unsaved is None:
-            self.unsaved = Unsaved(module)
-
     def forget_resumed_state(self) -> None:
         """A resumed round has ended, whether an epoch was left to train or not."""
         self._resumed_random_state, self._continues_epoch = None, False
@@ -403,7 +398,7 @@ class ActiveLearning(pl.Callback):
             Rounds(trainer, self).ask_first()
 
     def begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check labels and model; remember the weights that every round starts from; open the journal.
+        """Check labels and model; open the journal.
 
         Raises:
             ConfigurationError: another model or data module than the run began with, or what cannot work.
@@ -427,7 +422,7 @@ class ActiveLearning(pl.Callback):
         if not self.state.has_begun:
             seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
             self.state.seed = self.ranks.decide(lambda: seed)
-            self.state.initial_weights = weights_of(pl_module)
+            self.state.initial_weights = None  # taken by the rounds, after everyone's `on_fit_start`
             self.state.bought_before = data.pool.n_bought
         if self._precision is not trainer.precision_plugin:  # another Trainer's; the same one's scale has moved since
             self._precision = trainer.precision_plugin
@@ -437,7 +432,6 @@ class ActiveLearning(pl.Callback):
         self.ranks.together(lambda: self._look_at_data(trainer, pl_module))
         if self.recorder is None or self._saved is not None or not self.state.has_begun:
             self.recorder = Recorder.open(self, trainer, pl_module, self._saved or self._handback.last)
-            self.recorder.keep(pl_module, first=True)  # the weights that every round starts from
         if not is_rehearsal(trainer):
             folder = self.recorder.folder
             known = (None, None) if folder is None else (folder.path, folder.journal.run)

@@ -20,6 +20,7 @@ from lightning_diffal._random import (
     seed_everything,
     seed_sharing_sampler,
 )
+from lightning_diffal._unsaved import Unsaved
 from lightning_diffal.answers import collect_answers, count_answers, take_late_answers, waiting_reason
 from lightning_diffal.history import RoundRecord
 from lightning_diffal.query import ask, joined, next_query_size
@@ -68,7 +69,7 @@ class Rounds:
                 self.active.limits.put_back(self.trainer)
 
     def _go(self) -> None:
-        self.active.remember_unsaved(self.module)
+        self._remember_start()
         self._begin_without_labels()
         try:
             while (reason := self._next_labels()) is None:
@@ -149,6 +150,14 @@ class Rounds:
         lightning.configure_optimizers(trainer, active.precision_state)
         lightning.restart_callbacks(trainer, active.pristine, "on_fit_start")
         self.state.phase = "training"
+
+    def _remember_start(self) -> None:
+        """What every round starts from, as the hooks that begin a fit left it: some load weights or freeze them."""
+        if self.active.unsaved is None:
+            self.active.unsaved = Unsaved(self.module)
+        if self.state.initial_weights is None:
+            self.state.initial_weights = weights_of(self.module)
+        self.recorder.keep(self.module, first=True)
 
     def _reset_weights(self) -> None:
         """The weights that this round starts from; the same ones where the round has to be done again."""
@@ -276,7 +285,7 @@ class Rounds:
 
     def _rehearse(self) -> None:
         """`fast_dev_run` and `overfit_batches`: one plain fit and one batch of features; nothing is asked."""
-        self.active.remember_unsaved(self.module)
+        self._remember_start()
         state = self.state
         phase, round_weights = state.phase, state.round_weights
         weights = weights_of(self.module) if state.has_begun else None  # the next query is theirs

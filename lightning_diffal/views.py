@@ -78,13 +78,19 @@ class LabelledDataset(_View):
         self.class_names = class_names
 
     def shows_known(self, index: int) -> bool:
-        """Whether the item at this position of the data set has the known label by itself.
+        """Whether the item at this position of the data set has the known label by itself, or none that could be wrong.
 
         Args:
             index: in the full data set.
         """
-        label = self.labels.get(index)
-        return label is None or self._agrees(read_target(self.dataset[index], self.target), label)
+        label, own = self.labels.get(index), read_target(self.dataset[index], self.target)
+        if label is None or own is MISSING or own is None:
+            return True  # a collate function may add it
+        try:
+            shown = parse_label(own, class_names=self.class_names)
+        except InvalidLabelError:  # a word that only a collate function understands, or a mark for "unlabelled"
+            return isinstance(own, str)
+        return shown == label or isinstance(shown, tuple) != isinstance(label, tuple)
 
     def _changed(self, item: Any, index: int) -> Any:
         label = self.labels.get(index)

@@ -17,6 +17,7 @@ from lightning_diffal.exceptions import (
     LoaderMismatchError,
 )
 from lightning_diffal.samplers import RandomSampler
+from lightning_diffal.views import LabelledDataset
 from tests.helpers import TRAIN, VAL, Net, pl, quiet_trainer
 
 
@@ -258,6 +259,15 @@ def test_a_loader_of_own_labels_is_found_when_others_were_given():
     with pytest.raises(LoaderMismatchError, match=r"was given another one: .* over `self\.labelled_dataset`"):
         trainer.fit(model, datamodule=module)
     assert len(module.labelled_indices) == 17 and len(active.history) == 3  # what was bought is kept
+
+
+@pytest.mark.parametrize(
+    ("own", "fits"),
+    [(1, True), (0, False), (-1, False), (float("nan"), False), (None, True), ("bee", True), (torch.eye(3)[1], True)],
+)
+def test_labels_that_items_show(own, fits):
+    assert LabelledDataset([("a", own)], np.array([0]), {0: 1}).shows_known(0) is fits
+    assert LabelledDataset([torch.zeros(2)], np.array([0]), {0: 1}).shows_known(0)
 
 
 @pytest.mark.parametrize("features", ["nowhere", "body.99", "losses"])

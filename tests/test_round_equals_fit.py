@@ -87,6 +87,28 @@ class ThawingNet(Net):
         self.centre += 0.1 * batch[0].mean()
 
 
+class LateNet(Net):
+    """Loads weights and fills a buffer when the fit starts."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(8))
+
+    def on_fit_start(self):
+        self.centre.fill_(0.5)
+        with torch.no_grad():
+            self.head.weight.fill_(0.05)
+
+    def forward(self, x):
+        return super().forward(x - self.centre)
+
+
+class LoadWeights(pl.Callback):
+    def on_fit_start(self, trainer, pl_module):
+        with torch.no_grad():
+            pl_module.head.weight.fill_(0.05)
+
+
 def early_stopping(**kwargs):
     return lambda: [pl_callbacks.EarlyStopping("val_loss", patience=1, min_delta=0.05, **kwargs)]
 
@@ -141,6 +163,8 @@ CASES = {
         "callbacks": lambda: [pl_callbacks.StochasticWeightAveraging(1e-2, swa_epoch_start=1)],
         "max_epochs": 3,
     },
+    "weights_at_fit_start": {"model": LateNet},
+    "weights_from_a_callback": {"callbacks": lambda: [LoadWeights()]},
     "thawing": {"model": ThawingNet, "max_epochs": 3},
     "finetuning": {"model": HeadNet, "callbacks": lambda: [Unfreeze()], "max_epochs": 3},
     "clipping": {"gradient_clip_val": 0.1},
