@@ -114,7 +114,7 @@ class LoopLimits(NamedTuple):
     max_epochs: int | None
     min_steps: int | None
     max_steps: int
-    accumulate_grad_batches: int = 1
+    accumulate_grad_batches: int
 
     @classmethod
     def of(cls, loop: FitLoop) -> LoopLimits:

@@ -19,7 +19,7 @@ from lightning_diffal._files import replacing, write_csv
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers.base import Query
 
-__all__ = ["History", "RoundRecord", "records_equal"]
+__all__ = ["History", "RoundRecord", "moved_query", "records_equal"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -74,10 +74,7 @@ class RoundRecord:
         """
         self.labelled = np.sort(_moved(self.labelled, position))
         if self.query is not None:
-            details = dict(self.query.details)
-            if "nearest_labelled" in details:
-                details["nearest_labelled"] = _moved(details["nearest_labelled"], position)
-            self.query = Query(_moved(self.query.indices, position), self.query.scores, details, self.query.summary)
+            self.query = moved_query(self.query, position)
 
     def __repr__(self) -> str:
         metrics = "".join(f", {name}={value:.4g}" for name, value in self.metrics.items())
@@ -264,6 +261,24 @@ def records_equal(a: Iterable[RoundRecord], b: Iterable[RoundRecord]) -> bool:
     """
     first, second = list(a), list(b)
     return len(first) == len(second) and all(map(_same_record, first, second))
+
+
+def moved_query(query: Query, position: Callable[[int], int]) -> Query:
+    """A query whose points stand elsewhere now.
+
+    Args:
+        query: as it was asked.
+        position: the present position of each point by its old one.
+
+    Example:
+        >>> query = moved_query(Query([4, 2], [0.5, 0.25]), lambda index: 10 + index)
+        >>> query.indices, query.scores
+        (array([14, 12]), array([0.5 , 0.25], dtype=float32))
+    """
+    details = dict(query.details)
+    if "nearest_labelled" in details:
+        details["nearest_labelled"] = _moved(details["nearest_labelled"], position)
+    return Query(_moved(query.indices, position), query.scores, details, query.summary)
 
 
 def _moved(indices: npt.NDArray[Any], position: Callable[[int], int]) -> npt.NDArray[Any]:

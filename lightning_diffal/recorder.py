@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from lightning_diffal._events import positions_of, replay
 from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.fingerprint import check_fingerprint
+from lightning_diffal.history import moved_query
 from lightning_diffal.journal import query_event, query_from_event
 from lightning_diffal.run_folder import RunFolder, open_run_folder
 from lightning_diffal.samplers.base import Query
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["Recorder"]
-
-IntArray = npt.NDArray[np.int64]
 
 _KEY = "active_learning"
 
@@ -159,20 +155,17 @@ class Recorder:
         if event is None:
             return None
         query = query_from_event(event)
-        details = dict(query.details)
-        if self._names and "nearest_labelled" in details:
-            then = details["nearest_labelled"].tolist()
-            near = [index for index in then if index in self._names]
-            names = {"indices": near, "ids": [self._names[index] for index in near]}
-            now = dict(zip(near, positions_of(names, self.active.data.pool.ids), strict=True))
-            details["nearest_labelled"] = np.array([now.get(index, -1) for index in then], dtype=np.int64)
-        return Query(self._places(event), query.scores, details, query.summary)
+        self._note_names(event)
+        if not self._names:
+            return query
+        named = {"indices": list(self._names), "ids": list(self._names.values())}
+        now = dict(zip(self._names, positions_of(named, self.active.data.pool.ids), strict=True))
+        return moved_query(query, lambda index: now.get(index, -1))
 
-    def _places(self, event: dict[str, Any]) -> IntArray:
-        """Where the points of a line stand now; the names of where they stood are kept."""
+    def _note_names(self, event: dict[str, Any]) -> None:
+        """Keep the ids of a line's points by where they stood then."""
         if event.get("ids") is not None:
             self._names.update(zip(event["indices"], event["ids"], strict=True))
-        return np.array(positions_of(event, self.active.data.pool.ids), dtype=np.int64)
 
     def write_down(self, query: Query) -> None:
         """Put a query into the journal, before it is asked."""
@@ -207,7 +200,7 @@ class Recorder:
 
         event = self.active.ranks.decide(read)
         if event is not None:
-            self._places(event)
+            self._note_names(event)
             replay(self.active.data.pool, event)
         return event is not None
 
