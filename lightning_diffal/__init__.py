@@ -12,9 +12,29 @@ from typing import TYPE_CHECKING, Any
 from lightning_diffal._namespace import for_lightning
 
 if TYPE_CHECKING:
-    from lightning_diffal import datasets, diffusion, graph, metrics, neighbors, oracle, report, samplers, stopping
+    from lightning_diffal import (
+        comparison,
+        data,
+        datasets,
+        diffusion,
+        exceptions,
+        features,
+        fresh_trainers,
+        graph,
+        history,
+        labels,
+        metrics,
+        neighbors,
+        oracle,
+        pseudo_labels,
+        report,
+        samplers,
+        selection,
+        statistics,
+        stopping,
+    )
     from lightning_diffal.callback import ActiveLearning
-    from lightning_diffal.datamodule import ActiveDataModule
+    from lightning_diffal.data.datamodule import ActiveDataModule
     from lightning_diffal.loop import ActiveLearningLoop
     from lightning_diffal.pseudo_labels import PseudoLabels
     from lightning_diffal.samplers import DiffusionSampler, Query, QueryData, QuerySampler
@@ -30,20 +50,30 @@ __all__ = [
     "Query",
     "QueryData",
     "QuerySampler",
+    "comparison",
+    "data",
     "datasets",
     "diffusion",
+    "exceptions",
+    "features",
     "for_lightning",
+    "fresh_trainers",
     "graph",
+    "history",
+    "labels",
     "metrics",
     "neighbors",
     "oracle",
+    "pseudo_labels",
     "report",
     "samplers",
+    "selection",
+    "statistics",
     "stopping",
 ]
 
 _HOME = {
-    "ActiveDataModule": "datamodule",
+    "ActiveDataModule": "data.datamodule",
     "ActiveLearning": "callback",
     "ActiveLearningLoop": "loop",
     "DiffusionSampler": "samplers",

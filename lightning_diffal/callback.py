@@ -12,17 +12,6 @@ from typing import Any, Literal
 
 import torch
 
-from lightning_diffal._arguments import (
-    as_seconds,
-    check_choice,
-    check_integers,
-    check_reset,
-    check_run_dir,
-    checked_sampler,
-)
-from lightning_diffal._checks import check_evaluation, check_pseudo_labels, check_train_loader
-from lightning_diffal._handback import Handback
-from lightning_diffal._json import words_for
 from lightning_diffal._lightning import (
     LoopLimits,
     Pristine,
@@ -39,24 +28,35 @@ from lightning_diffal._lightning import (
     splits_the_model,
     stopped_inside_epoch,
 )
-from lightning_diffal._pseudo_rounds import join_pseudo_labels
-from lightning_diffal._random import random_state, restore_random_state
-from lightning_diffal._unsaved import Unsaved
-from lightning_diffal.datamodule import ActiveDataModule
-from lightning_diffal.distributed import Ranks, share_labels
+from lightning_diffal.data.datamodule import ActiveDataModule
+from lightning_diffal.data.fingerprint import fingerprint
+from lightning_diffal.data.loader_checks import check_evaluation, check_pseudo_labels, check_train_loader
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.features import FeatureExtractor
-from lightning_diffal.fingerprint import fingerprint
-from lightning_diffal.history import History
+from lightning_diffal.features.extractor import FeatureExtractor
+from lightning_diffal.history.history import History
 from lightning_diffal.loop import ActiveLearningLoop
 from lightning_diffal.oracle import Oracle, as_oracle
-from lightning_diffal.pseudo_labels import PseudoLabels, as_pseudo_labels
-from lightning_diffal.recorder import Recorder
-from lightning_diffal.rounds import Rounds
+from lightning_diffal.processes.ranks import Ranks, share_labels
+from lightning_diffal.processes.spawned import Handback
+from lightning_diffal.pseudo_labels.rule import PseudoLabels, as_pseudo_labels
+from lightning_diffal.run.pseudo_labels import join_pseudo_labels
+from lightning_diffal.run.recorder import Recorder
+from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.run.stability import check_single_label
+from lightning_diffal.run.state import RunState
 from lightning_diffal.samplers import DiffusionSampler, QuerySampler
-from lightning_diffal.stability import check_single_label
-from lightning_diffal.state import RunState
 from lightning_diffal.stopping.base import Rule, StoppingRule, as_rules, stop_set_size
+from lightning_diffal.utils.arguments import (
+    as_seconds,
+    check_choice,
+    check_integers,
+    check_reset,
+    check_run_dir,
+    checked_sampler,
+)
+from lightning_diffal.utils.jsonable import words_for
+from lightning_diffal.utils.modules import Unsaved
+from lightning_diffal.utils.seeding import random_state, restore_random_state
 
 __all__ = ["KEY", "ActiveLearning"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lightning_diffal._extras import require
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.utils.extras import require
 
 __all__ = ["blobs", "checkerboard", "digits", "npz"]
 

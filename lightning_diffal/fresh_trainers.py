@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 
 from lightning_diffal._lightning import callbacks_of, is_rehearsal, pl, running_eagerly
-from lightning_diffal._random import seed_everything
 from lightning_diffal.callback import ActiveLearning
-from lightning_diffal.datamodule import ActiveDataModule
+from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.features import FeatureExtractor
-from lightning_diffal.history import History
-from lightning_diffal.rounds import Rounds
+from lightning_diffal.features.extractor import FeatureExtractor
+from lightning_diffal.history.history import History
+from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.utils.seeding import seed_everything
 
 __all__ = ["fit_rounds"]
 

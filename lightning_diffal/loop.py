@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_diffal._lightning import FitLoop, callbacks_of, pl, plain_view
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.rounds import Rounds
+from lightning_diffal.run.rounds import Rounds
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning

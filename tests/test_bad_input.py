@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, QuerySampler
+from lightning_diffal.data.views import LabelledDataset
 from lightning_diffal.exceptions import (
     ConfigurationError,
     DiffalError,
@@ -17,7 +18,6 @@ from lightning_diffal.exceptions import (
     LoaderMismatchError,
 )
 from lightning_diffal.samplers import RandomSampler
-from lightning_diffal.views import LabelledDataset
 from tests.helpers import TRAIN, VAL, Net, pl, quiet_trainer
 
 

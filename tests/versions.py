@@ -25,14 +25,14 @@ VERSIONS = {
 }
 SUBSET = [
     "tests/test_lightning_names.py",
-    "tests/test_round_equals_fit.py",
-    "tests/test_run.py",
+    "tests/run/test_round_equals_fit.py",
+    "tests/run/test_run.py",
     "tests/test_bad_input.py",
-    "tests/test_stopping.py",
-    "tests/test_fit_command.py",
-    "tests/test_callbacks_and_loggers.py",
-    "tests/test_journal.py",
-    "tests/test_resume.py",
+    "tests/stopping/test_stopping.py",
+    "tests/cli/test_fit_command.py",
+    "tests/run/test_callbacks_and_loggers.py",
+    "tests/history/test_journal.py",
+    "tests/run/test_resume.py",
 ]
 # of the processes that are killed only a few: the others differ in our own code, not in Lightning's
 KILLED = "not killed or batch:1:2 or validation or epoch_end or sigterm"

@@ -3,6 +3,6 @@
 from lightning_diffal.comparison.compare import compare_samplers
 from lightning_diffal.comparison.folder import ComparisonFolder
 from lightning_diffal.comparison.result import Comparison
-from lightning_diffal.comparison.task import NamedTask, Task
+from lightning_diffal.comparison.tasks.task import NamedTask, Task
 
 __all__ = ["Comparison", "ComparisonFolder", "NamedTask", "Task", "compare_samplers"]

@@ -8,18 +8,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from lightning_diffal._arguments import check_integers, checked_sampler
-from lightning_diffal._parallel import run_parallel
-from lightning_diffal._random import isolated_environment_seed, isolated_random_state
 from lightning_diffal.comparison.folder import ComparisonFolder, description
 from lightning_diffal.comparison.progress import display
 from lightning_diffal.comparison.records import check_metric, check_starts
 from lightning_diffal.comparison.result import Comparison
 from lightning_diffal.comparison.runs import FORMAT, RunPlan, callback_of, execute, prepared
 from lightning_diffal.comparison.specs import parse_sampler
-from lightning_diffal.comparison.task import Task, title_of
+from lightning_diffal.comparison.tasks.task import Task, title_of
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
+from lightning_diffal.processes.parallel import run_parallel
 from lightning_diffal.samplers import QuerySampler
+from lightning_diffal.utils.arguments import check_integers, checked_sampler
+from lightning_diffal.utils.seeding import isolated_environment_seed, isolated_random_state
 
 __all__ = ["compare_samplers"]
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_diffal._files import replacing
-from lightning_diffal._json import words_for
 from lightning_diffal.comparison.runs import FORMAT
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.jsonable import words_for
 
 __all__ = ["ComparisonFolder", "description"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lightning_diffal._extras import require
-from lightning_diffal._files import replacing
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.report import learning_curves
-from lightning_diffal.report._style import COLOURS, GRID, INK, MUTED, new_figure
+from lightning_diffal.report.style import COLOURS, GRID, INK, MUTED, new_figure
+from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.files import replacing
 
 if TYPE_CHECKING:
     from lightning_diffal.comparison.records import Difference

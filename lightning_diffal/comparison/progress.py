@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lightning_diffal._extras import MissingExtraError, require
+from lightning_diffal.utils.extras import MissingExtraError, require
 
 __all__ = ["display"]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lightning_diffal.comparison import pictures, tables
 from lightning_diffal.comparison.folder import ComparisonFolder
 from lightning_diffal.comparison.records import Difference, Reach, Summary, check_metric, check_starts
-from lightning_diffal.comparison.task import title_of
+from lightning_diffal.comparison.tasks.task import title_of
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.metrics import area_under_learning_curve, labels_to_reach
 from lightning_diffal.statistics import (

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_diffal._json import plain
 from lightning_diffal._lightning import NAMESPACE, pl
-from lightning_diffal._random import isolated_environment_seed, isolated_random_state, seed_everything
 from lightning_diffal.callback import ActiveLearning
-from lightning_diffal.comparison.task import Task
-from lightning_diffal.datamodule import ActiveDataModule
+from lightning_diffal.comparison.tasks.task import Task
+from lightning_diffal.data.datamodule import ActiveDataModule
+from lightning_diffal.data.fingerprint import fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.fingerprint import fingerprint
-from lightning_diffal.history import History
+from lightning_diffal.history.history import History
 from lightning_diffal.samplers import QuerySampler
+from lightning_diffal.utils.jsonable import plain
+from lightning_diffal.utils.seeding import isolated_environment_seed, isolated_random_state, seed_everything
 
 __all__ = ["FORMAT", "RunPlan", "callback_of", "execute", "prepared", "quiet", "threads"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_diffal._files import replacing, write_csv
-from lightning_diffal._json import plain
+from lightning_diffal.utils.files import replacing, write_csv
+from lightning_diffal.utils.jsonable import plain
 
 if TYPE_CHECKING:
     from lightning_diffal.comparison.records import Difference, Reach, Summary

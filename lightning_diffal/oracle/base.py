@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, InvalidTypeError
+from lightning_diffal.labels.targets import Label, parse_label
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.targets import Label, parse_label
 
 if TYPE_CHECKING:
-    from lightning_diffal.datamodule import ActiveDataModule
+    from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["PENDING", "SKIP", "Oracle", "Question", "checked_answers", "checked_corrections"]
 

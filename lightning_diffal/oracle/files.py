@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal._arguments import check_choice, check_waiting
-from lightning_diffal._files import replacing
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError, InvalidTypeError
-from lightning_diffal.oracle.answer_files import Problems, Table, read_table
 from lightning_diffal.oracle.base import PENDING, SKIP, Oracle, Question
-from lightning_diffal.oracle.label_cells import CANNOT_TELL, LabelReader
-from lightning_diffal.oracle.point_cells import PointReader
-from lightning_diffal.oracle.query_files import add_rows, class_words, content_of, query_rows
+from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader
+from lightning_diffal.spreadsheets.points import PointReader
+from lightning_diffal.spreadsheets.read import Problems, Table, read_table
+from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
+from lightning_diffal.utils.arguments import check_choice, check_waiting
+from lightning_diffal.utils.files import replacing
 
 if TYPE_CHECKING:
-    from lightning_diffal.datamodule import ActiveDataModule
+    from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["FileOracle"]
 

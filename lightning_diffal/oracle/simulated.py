@@ -13,7 +13,7 @@ from lightning_diffal.exceptions import InvalidLabelError, InvalidTypeError
 from lightning_diffal.oracle.base import PENDING, Oracle
 
 if TYPE_CHECKING:
-    from lightning_diffal.datamodule import ActiveDataModule
+    from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["CallableOracle", "DatasetOracle", "as_oracle"]
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from lightning_diffal._extras import require
-from lightning_diffal._files import replacing
-from lightning_diffal.history import History
+from lightning_diffal.history.history import History
 from lightning_diffal.report import pictures
-from lightning_diffal.report._style import png
-from lightning_diffal.report._tables import element, queries, rounds_table, text
 from lightning_diffal.report.run import RunView, view_of
+from lightning_diffal.report.style import png
+from lightning_diffal.report.tables import element, queries, rounds_table, text
+from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.files import replacing
 
 if TYPE_CHECKING:
-    from lightning_diffal.datamodule import ActiveDataModule
+    from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["html_report"]
 
@@ -84,7 +84,7 @@ def html_report(
 
     Example:
         >>> import tempfile
-        >>> from lightning_diffal.history import RoundRecord
+        >>> from lightning_diffal.history.history import RoundRecord
         >>> history = History([RoundRecord(r, r, range(4 + r), {"val_acc": 0.5 + 0.1 * r}) for r in range(3)])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     [file.name for file in html_report(history, Path(folder) / "report.html")]

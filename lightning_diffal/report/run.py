@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lightning_diffal.exceptions import ConfigurationError, DiffalError, ResumeError
-from lightning_diffal.history import History, RoundRecord
-from lightning_diffal.journal import FILENAME, query_from_event, read_events
-from lightning_diffal.run_folder import STATE
-from lightning_diffal.targets import Label
+from lightning_diffal.history.folder import STATE
+from lightning_diffal.history.history import History, RoundRecord
+from lightning_diffal.history.journal import FILENAME, query_from_event, read_events
+from lightning_diffal.labels.targets import Label
 
 if TYPE_CHECKING:
-    from lightning_diffal.datamodule import ActiveDataModule
+    from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["RunView", "view_of"]
 

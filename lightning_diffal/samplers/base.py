@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.samplers._points import check_count
+from lightning_diffal.samplers.points import check_count
 from lightning_diffal.samplers.query_data import QueryData
 
 __all__ = ["Query", "QueryData", "QuerySampler", "ScoreSampler", "best_candidates"]
@@ -93,7 +93,7 @@ class QuerySampler(ABC):
         return f"{type(self).__name__}({given})"
 
     def _shares_selection(self, n_points: int, n_dimensions: int) -> bool:
-        """Whether `select` runs on every process, of several, with `lightning_diffal._sharding` to exchange by.
+        """Whether `select` runs on every process, of several, with `lightning_diffal.processes.shards` to exchange by.
 
         Args:
             n_points: `N`.

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from lightning_diffal.exceptions import InvalidTypeError
-from lightning_diffal.samplers._points import check_count
-from lightning_diffal.samplers.badge import BADGESampler
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
+from lightning_diffal.samplers.baselines.badge import BADGESampler
 from lightning_diffal.samplers.diffusion import DiffusionSampler
+from lightning_diffal.samplers.points import check_count
 
 __all__ = ["CandidateSampler"]
 

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal import diffusion
-from lightning_diffal._point_graph import PointGraph, build_point_graph, neighbor_lists
-from lightning_diffal._sharding import current_shards
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.neighbors import NeighborBackend, auto_backend, nearest_rows
-from lightning_diffal.samplers._batch import EXPLORED, coverage, guidance, mean_coverage, pick_batch, weakness
-from lightning_diffal.samplers._points import check_choice, check_count, check_features
+from lightning_diffal.graph.point_graph import PointGraph, build_point_graph, neighbor_lists
+from lightning_diffal.neighbors.nearest import NeighborBackend, auto_backend, nearest_rows
+from lightning_diffal.processes.shards import current_shards
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
-from lightning_diffal.samplers.uncertainty import checked_probabilities
+from lightning_diffal.samplers.baselines.uncertainty import checked_probabilities
+from lightning_diffal.samplers.batch import EXPLORED, coverage, guidance, mean_coverage, pick_batch, weakness
+from lightning_diffal.samplers.points import check_choice, check_count, check_features
 
 __all__ = ["DiffusionSampler"]
 

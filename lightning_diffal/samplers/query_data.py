@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal._float32 import float32_rows
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
+from lightning_diffal.utils.matrices import float32_rows
 
 __all__ = ["QueryData"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.samplers._points import check_choice, check_count
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler, ScoreSampler
-from lightning_diffal.samplers.uncertainty import MarginSampler
+from lightning_diffal.samplers.baselines.uncertainty import MarginSampler
+from lightning_diffal.samplers.points import check_choice, check_count
 
 __all__ = ["StochasticSampler", "log_weights"]
 

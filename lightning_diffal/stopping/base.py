@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.history import History
+from lightning_diffal.history.history import History
 
 __all__ = ["KAPPA", "STOP_SET", "AllOf", "AnyOf", "Rule", "StoppingRule", "as_rules", "reason_to_stop", "stop_set_size"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from lightning_diffal._arguments import check_choice, check_integers
-from lightning_diffal._export import names_of
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.history import History
+from lightning_diffal.history.history import History
+from lightning_diffal.history.tables import names_of
 from lightning_diffal.stopping.base import KAPPA, STOP_SET, AllOf, StoppingRule
+from lightning_diffal.utils.arguments import check_choice, check_integers
 
 __all__ = ["Budget", "Explored", "ExploredAndStable", "StablePredictions", "TargetMetric"]
 
@@ -23,7 +23,7 @@ class Budget(StoppingRule):
         n: labels beyond the initial ones.
 
     Example:
-        >>> from lightning_diffal.history import RoundRecord
+        >>> from lightning_diffal.history.history import RoundRecord
         >>> Budget(2)(History([RoundRecord(0, 1, labelled=[4]), RoundRecord(1, 2, labelled=[4, 7, 9])]))
         '2 labels were bought (budget 2)'
     """
@@ -50,7 +50,7 @@ class TargetMetric(StoppingRule):
         patience: in how many rounds in a row the target has to be met: more than one where the metric is noisy.
 
     Example:
-        >>> from lightning_diffal.history import RoundRecord
+        >>> from lightning_diffal.history.history import RoundRecord
         >>> rule = TargetMetric("val_acc", 0.9)
         >>> rule(History([RoundRecord(0, 1, labelled=[4, 2], metrics={"val_acc": 0.912})]))
         'val_acc=0.912 has reached 0.9'
@@ -112,7 +112,7 @@ class StablePredictions(StoppingRule):
             the data set grows. `None`: all.
 
     Example:
-        >>> from lightning_diffal.history import RoundRecord
+        >>> from lightning_diffal.history.history import RoundRecord
         >>> history = History([RoundRecord(r, r, [4], {"prediction_kappa": 0.98 + 0.005 * r}) for r in range(1, 4)])
         >>> StablePredictions(threshold=0.985)(history)
         'predictions are stable: kappa 0.990 on average over 3 rounds (threshold 0.985)'
@@ -150,7 +150,7 @@ class Explored(StoppingRule):
 
     Example:
         >>> from lightning_diffal import Query
-        >>> from lightning_diffal.history import RoundRecord
+        >>> from lightning_diffal.history.history import RoundRecord
         >>> queries = [Query([r], [1.0], summary={"exploration_share": 0.0}) for r in range(2)]
         >>> records = [RoundRecord(r, r, [9], query=query) for r, query in enumerate(queries)]
         >>> Explored(window=2)(History([*records, RoundRecord(2, 2, [9])]))

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from lightning_diffal import DiffusionSampler, QueryData
-from lightning_diffal._sharding import Shards
+from lightning_diffal.processes.shards import Shards
 
 
 class Timed(DiffusionSampler):

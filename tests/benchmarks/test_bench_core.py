@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lightning_diffal import diffusion, graph
-from lightning_diffal.neighbors import nearest_neighbors
+from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers import DiffusionSampler, MarginSampler, QueryData
 
 N, D, C, K, T = 10_000, 64, 10, 15, 10

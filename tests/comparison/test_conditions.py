@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lightning_diffal.comparison.conditions import CONDITIONS, apply_condition
+from lightning_diffal.comparison.tasks.conditions import CONDITIONS, apply_condition
 
 LABELS = np.random.default_rng(5).permutation(np.arange(2000) % 10)
 

@@ -10,7 +10,7 @@ from torch import nn
 from lightning_diffal import DiffusionSampler, datasets
 from lightning_diffal.comparison import NamedTask, compare_samplers
 from lightning_diffal.comparison.folder import description
-from lightning_diffal.comparison.networks import network
+from lightning_diffal.comparison.tasks.networks import network
 from lightning_diffal.datasets import npz
 from lightning_diffal.exceptions import ConfigurationError
 

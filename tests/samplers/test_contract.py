@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_diffal.neighbors import nearest_neighbors
+from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers import (
     BADGESampler,
     BALDSampler,

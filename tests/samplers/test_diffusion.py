@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lightning_diffal import diffusion, graph
 from lightning_diffal.datasets import blobs, checkerboard
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidLabelError
-from lightning_diffal.neighbors import nearest_neighbors
+from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers import DiffusionSampler, QueryData
 from lightning_diffal.samplers.contract import PermutedGenerator
 

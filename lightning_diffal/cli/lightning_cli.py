@@ -1,0 +1,223 @@
+"""What `diffal fit` does: a LightningCLI with the arguments of `ActiveLearning` beside model, data and Trainer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lightning_diffal import oracle, samplers, stopping
+from lightning_diffal._lightning import LightningCLI, MisconfigurationException, callbacks_of, pl
+from lightning_diffal.callback import ActiveLearning
+from lightning_diffal.data.datamodule import ActiveDataModule
+from lightning_diffal.exceptions import ConfigurationError, DiffalError
+from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.files import replacing
+
+__all__ = ["FitCLI", "Labelled", "run_fit"]
+
+KNOWN = (oracle, samplers, stopping)
+"""Imported so that their classes are known by their short names."""
+
+CHECKPOINT_WORDS = ("best", "last", "hpc")
+
+USAGE = "diffal fit --model CLASS --data CLASS [--active.ARG ...] [--trainer.ARG ...] [--config FILE]"
+
+DESCRIPTION = """Active learning with your own model and data: train, ask for labels, label, train again.
+
+CLASS is a class by its path, such as my_package.MyModel; modules are looked for in the current folder too. An argument
+of a class goes behind its name: --model.width 64, --active.sampler.n_neighbors 20. Classes of this package go by their
+short names: DiffusionSampler, MarginSampler, StablePredictions. Arguments may stand in a file as well, and those on
+the command line go before it. To write a file with all of them, add --print_config > run.yaml.
+
+    diffal fit --model my.Model --data my.Data --labelled.initial_labels 20 \\
+        --active.query_size 10 --active.max_rounds 15 --active.run_dir runs/first --trainer.max_epochs 20
+    diffal fit --config run.yaml --active.stopping StablePredictions
+
+With --active.run_dir everything is kept in that folder, and the same command goes on from there: after a kill, when
+answers have arrived, or with more rounds. --trainer.max_epochs and its kin mean: per round."""
+
+TITLES = {
+    "model": "What trains",
+    "data": "Your data module: an ActiveDataModule, or any other, for which `labelled` says more",
+    "labelled": "Who is labelled at the start, for a data module that knows nothing of active learning",
+    "active": "Active learning: what is asked, who answers, when to stop",
+    "trainer": "Lightning's Trainer, in every round",
+    "optimizer": "An optimizer, for a model without `configure_optimizers`",
+    "lr_scheduler": "Its learning rate schedule",
+}
+
+
+@dataclass
+class Labelled:
+    """Who is labelled at the start, and where labels sit: for a --data that knows nothing of active learning.
+
+    An ActiveDataModule takes these itself (--data.initial_labels ...).
+
+    Args:
+        initial_labels: how many points to label at the start, drawn with `seed`, or which ones (their positions in the
+            training data set). 0: the first query chooses them.
+        stratified: draw the initial points evenly over the classes.
+        val_fraction: share of the labelled points that validate instead of train.
+        num_classes: default: as many as `class_names`, else as the model has outputs.
+        class_names: names of the classes, for people.
+        target: where an item holds its label: a position, a key, or `auto`.
+        pool_batch_size: batch size of the pass over the whole data set. Default: that of training.
+        seed: of the initial draw.
+    """
+
+    initial_labels: int | list[int] = 0
+    stratified: bool = False
+    val_fraction: float = 0.0
+    num_classes: int | None = None
+    class_names: list[str] | None = None
+    target: int | str = "auto"
+    pool_batch_size: int | None = None
+    seed: int = 0
+
+    def given(self) -> dict[str, Any]:
+        """The arguments that are not at their defaults.
+
+        Example:
+            >>> Labelled(initial_labels=5).given()
+            {'initial_labels': 5}
+        """
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+class FitCLI(LightningCLI):
+    """Model, data, labels, active learning and Trainer from a command line or a file.
+
+    Args:
+        arguments: the command line.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        plain = require("jsonargparse", extra="cli").DefaultHelpFormatter
+        formatter = type("Formatter", (argparse.RawDescriptionHelpFormatter, plain), {})
+        words = {"prog": "diffal fit", "usage": USAGE, "description": DESCRIPTION, "formatter_class": formatter}
+        super().__init__(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # it writes into folders of loggers, or over a config.yaml where it was called
+            seed_everything_default=0,  # the same command makes the same run
+            parser_kwargs=words,
+            args=list(arguments),
+            run=False,
+        )
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """As Lightning does, with titles for people."""
+        super().setup_parser(*args, **kwargs)
+        groups: Any = self.parser.groups
+        for name, title in TITLES.items():
+            groups[name].title = title
+
+    def add_core_arguments_to_parser(self, parser: Any) -> None:
+        """In the order in which people need them."""
+        parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True)
+        parser.add_class_arguments(Labelled, "labelled")
+        parser.add_lightning_class_args(ActiveLearning, "active")
+        parser.add_argument("--ckpt_path", type=str | None, help="Go on from this checkpoint of Lightning's.")
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """As Lightning does, without its warning that there is a real command line too."""
+        self.config = parser.parse_args(args)
+
+    @property
+    def active(self) -> ActiveLearning:
+        """The callback that was configured."""
+        return ActiveLearning.from_trainer(self.trainer)
+
+    def active_data(self) -> ActiveDataModule:
+        """The data module, wrapped where it knows nothing of active learning.
+
+        Raises:
+            ConfigurationError: it knows, and `--labelled` was given too.
+        """
+        labelled: dict[str, Any] = self.config_init.labelled.given()
+        if not isinstance(self.datamodule, ActiveDataModule):
+            return ActiveDataModule.from_datamodule(self.datamodule, **labelled)
+        if labelled:
+            name = next(iter(labelled))
+            raise ConfigurationError(
+                f"--labelled.{name} is for data modules that know nothing of active learning, but "
+                f"{type(self.datamodule).__name__} is an ActiveDataModule: give --data.{name} instead."
+            )
+        return self.datamodule
+
+    def keep_config(self, folder: Path) -> None:
+        """Write down what was configured, in a form that `--config` reads."""
+        with replacing(folder / "config.yaml") as temporary:
+            temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+
+
+def run_fit(arguments: Sequence[str]) -> None:
+    """Configure, train and ask until the run ends; then say how it went.
+
+    Args:
+        arguments: what follows `diffal fit`.
+
+    Raises:
+        SystemExit: `--help`, `--print_config`, or arguments that cannot be parsed.
+        ConfigurationError: arguments that Lightning or this package refuses.
+    """
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # as `python -m` has it; the installed command does not
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        cli = FitCLI(arguments)
+    except (ValueError, MisconfigurationException) as error:  # arguments that a class refuses
+        raise ConfigurationError(_reason(error)) from error
+    data, active, checkpoint = cli.active_data(), cli.active, cli.config.ckpt_path
+    if checkpoint not in (None, *CHECKPOINT_WORDS) and not Path(checkpoint).exists():
+        raise ConfigurationError(
+            f"Expected --ckpt_path to be a checkpoint or one of {', '.join(CHECKPOINT_WORDS)}, but {checkpoint} does "
+            "not exist."
+        )
+    if active.run_dir:
+        callbacks_of(cli.trainer).append(_KeepConfig(cli, Path(active.run_dir)))
+    try:
+        cli.trainer.fit(cli.model, datamodule=data, ckpt_path=checkpoint)
+    except MisconfigurationException as error:
+        raise ConfigurationError(_reason(error)) from error
+    if cli.trainer.is_global_zero:
+        print(_summary(active))
+
+
+class _KeepConfig(pl.Callback):
+    """Writes the settings into the run's folder once the run has taken them: refused ones must not replace its own."""
+
+    def __init__(self, cli: FitCLI, folder: Path) -> None:
+        self.cli, self.folder = cli, folder
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.cli.keep_config(self.folder)
+
+
+def _reason(error: BaseException) -> str:
+    """An error as one line: what this package said, where jsonargparse has put a page around it."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, DiffalError):
+        found = found.__cause__
+    return " ".join(str(error if found is None else found).split())
+
+
+def _summary(active: ActiveLearning) -> str:
+    if not len(active.history):  # fast_dev_run
+        return "Nothing was asked, and nothing was kept."
+    lines = [str(active.history), "", f"Ended: {active.history[-1].stop_reason}."]
+    folder = None if active.recorder is None or active.recorder.folder is None else active.recorder.folder.path
+    if folder is not None:
+        lines += [f"Kept in {folder}. Look at it: diffal report {folder}"]
+        added = "" if active.run_dir else f", with --active.run_dir {folder}"
+        lines += [f"To go on (with more rounds, or answers): the same command{added}"]
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""`diffal select`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lightning_diffal.cli.arguments import count
+
+__all__ = ["add_parser"]
+
+_SAMPLERS = {
+    "diffusion": "DiffusionSampler",
+    "random": "RandomSampler",
+    "coreset": "CoreSetSampler",
+    "typiclust": "TypiClustSampler",
+    "probcover": "ProbCoverSampler",
+}
+_EXAMPLE = """\
+A first choice, then one that knows the labels filled in, and so on:
+
+  diffal select --features emb.npy -n 100 --out query-1.csv
+  diffal select --features emb.npy --labels query-1.csv -n 100 --out query-2.csv
+  diffal select --features emb.npy --labels query-1.csv query-2.csv -n 100 --out query-3.csv
+
+Write a class name or number into the column `label`; leave it empty where there is no label yet; `?` or `skip`
+says that nobody can tell.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `diffal`.
+
+    Args:
+        commands: what `ArgumentParser.add_subparsers` gave.
+    """
+    words = "what to label next, from embeddings and a few labels, without any model"
+    parser = commands.add_parser(
+        "select",
+        help=words,
+        description=f"Say {words}.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--features", type=Path, required=True, help="embeddings (N, D): .npy, or .npz")
+    parser.add_argument("--key", help="name of the array in an .npz that holds several")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="CSV or .jsonl with columns `id` or `index` and `label`; query files that were filled in, too "
+        "(default: none, and the choice covers the data)",
+    )
+    parser.add_argument("-n", "--query-size", type=count, default=10, help="how many points to choose (default: 10)")
+    parser.add_argument("--out", type=Path, default=Path("query.csv"), help="CSV or .jsonl (default: query.csv)")
+    parser.add_argument("--ids", type=Path, help="a name for each point: one a line, or a CSV with a column `id`")
+    parser.add_argument("--pending", type=Path, nargs="+", default=[], metavar="FILE", help="points asked already")
+    parser.add_argument("--class-names", nargs="+", metavar="NAME", help="all classes (default: those in the labels)")
+    parser.add_argument("--sampler", choices=list(_SAMPLERS), default="diffusion", help="(default: diffusion)")
+    parser.add_argument("--metric", choices=["euclidean", "cosine"], help="between embeddings (default: euclidean)")
+    parser.add_argument("--n-neighbors", type=count, help="neighbours of a point, for diffusion and typiclust")
+    parser.add_argument("--seed", type=int, default=0, help="of ties and random choices (default: 0)")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from lightning_diffal import samplers  # torch takes seconds
+    from lightning_diffal.exceptions import ConfigurationError
+    from lightning_diffal.selection.files import check_out
+    from lightning_diffal.selection.select import select_from_files
+
+    given = {"metric": options.metric, "n_neighbors": options.n_neighbors}
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        sampler = getattr(samplers, _SAMPLERS[options.sampler])(**given)
+    except TypeError:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigurationError(f"The sampler {options.sampler} does not take {names}.") from None
+    if options.seed < 0:
+        raise ConfigurationError(f"Expected --seed to be at least 0, but got {options.seed}.")
+    inputs = [options.features, *options.labels, *options.pending, *([options.ids] if options.ids else [])]
+    check_out(options.out, inputs)
+    chosen = select_from_files(
+        options.features,
+        options.query_size,
+        labels=options.labels,
+        ids=options.ids,
+        pending=options.pending,
+        key=options.key,
+        class_names=options.class_names,
+        sampler=sampler,
+        seed=options.seed,
+    )
+    chosen.write(options.out)
+    print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")
+    return 0

@@ -1,0 +1,112 @@
+"""Whether a data set is the one that a run began with, told by a few of its items."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.labels.events import positions_of
+from lightning_diffal.labels.targets import without_target
+
+if TYPE_CHECKING:
+    from lightning_diffal.data.datamodule import ActiveDataModule
+
+__all__ = ["check_fingerprint", "fingerprint", "item_digest", "steady_digest"]
+
+
+def item_digest(item: Any) -> str | None:
+    """A digest of an item's values, the same in every process, or `None` where it holds something without values.
+
+    Args:
+        item: tensors, arrays, images, numbers, strings, in tuples, lists, dicts or dataclasses.
+
+    Example:
+        >>> item_digest((torch.zeros(2), 1)) == item_digest((torch.zeros(2), 1))
+        True
+        >>> item_digest(object()) is None
+        True
+    """
+    digest = hashlib.sha256()
+    return digest.hexdigest() if _feed(digest, item) else None
+
+
+def steady_digest(data: ActiveDataModule, index: int) -> str | None:
+    """A digest of what the model sees of a point: not of its label, which may come between two runs.
+
+    Args:
+        data: items are read without augmentation where `pool_dataset` is given; the random state is left alone.
+        index: of the point.
+
+    Returns:
+        `None` where two reads disagree, or the item holds something without values.
+    """
+    first, second = (item_digest(without_target(data.pool_item(index), data.target)) for _ in range(2))
+    return first if first == second else None
+
+
+def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
+    """Digests of the first, the middle and the last item; those that two reads disagree on are left out.
+
+    Args:
+        data: items are read without augmentation where `pool_dataset` is given; the random state is left alone.
+
+    Returns:
+        Indices, ids (or `None`) and digests, of plain types.
+    """
+    n_points, ids = len(data.pool), data.pool.ids
+    found = {index: steady_digest(data, index) for index in sorted({0, n_points // 2, n_points - 1})}
+    indices = [index for index, digest in found.items() if digest is not None]
+    return {
+        "indices": indices,
+        "ids": None if ids is None else [ids[index] for index in indices],
+        "digests": [found[index] for index in indices],
+    }
+
+
+def check_fingerprint(data: ActiveDataModule, saved: Mapping[str, Any]) -> None:
+    """Refuse a data set whose items are not those that the run began with.
+
+    Args:
+        data: the data set now.
+        saved: what `fingerprint` said then.
+
+    Raises:
+        ResumeError: an item is another one.
+    """
+    for index, digest in zip(positions_of(saved, data.pool.ids), saved["digests"], strict=True):
+        now = steady_digest(data, index)
+        if now is not None and now != digest:
+            raise ResumeError(
+                f"Item {index} of the training data set is not the one that the run began with: the data set was "
+                "reordered, exchanged or preprocessed in another way, and every label would belong to another item. "
+                "Give the data set that the run began with, or `ids` from the start of a run."
+            )
+
+
+def _feed(digest: Any, value: Any) -> bool:
+    """Add a value's type, shape and content; `False` where it has none that can be read."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if value is None or isinstance(value, str | int | float | bytes):
+        digest.update(f"{type(value).__name__}:{value!r};".encode())
+        return True
+    if isinstance(value, Mapping):
+        return all(_feed(digest, key) and _feed(digest, value[key]) for key in sorted(value, key=str))
+    if isinstance(value, tuple | list):
+        digest.update(f"sequence:{len(value)};".encode())
+        return all(_feed(digest, part) for part in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _feed(digest, vars(value))
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array_interface__"):  # images
+        array = np.asarray(value)
+        digest.update(f"{array.dtype.str}:{array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+        return array.dtype.kind != "O"
+    return False

@@ -1,0 +1,295 @@
+"""Who is labelled: the half of a data module that knows items and labels, and no loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from lightning_diffal._lightning import rank_zero_warn
+from lightning_diffal.data.items import items_agree
+from lightning_diffal.data.loader_checks import checked_length
+from lightning_diffal.data.wrapped import default_ids, split_fingerprint
+from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
+from lightning_diffal.labels.ids import as_indices
+from lightning_diffal.labels.initial import InitialLabels, check_targets, initial_points
+from lightning_diffal.labels.pool import LabelledPool
+from lightning_diffal.labels.targets import MISSING, Label, Target, parse_label, read_target
+from lightning_diffal.processes.spawned import Handback
+from lightning_diffal.utils.files import write_csv
+from lightning_diffal.utils.seeding import isolated_random_state
+
+__all__ = ["LabelledPoints"]
+
+IntArray = npt.NDArray[np.int64]
+
+# Reads of one item that tell whether it is augmented: a flip with even odds goes unnoticed once in sixteen times.
+_READS = 5
+
+
+class LabelledPoints:
+    """State and label of every point of `train_dataset`, and the labels that the data set itself holds.
+
+    `ActiveDataModule` derives from it and sets what is declared here.
+    """
+
+    train_dataset: Dataset[Any] | None
+    pool_dataset: Dataset[Any] | None
+    initial_labels: InitialLabels
+    stratified: bool
+    num_classes: int | None
+    class_names: Sequence[str] | None
+    target: Target
+    targets: Any
+    ids: Sequence[str] | None
+    seed: int
+    handback: Handback
+
+    _pool: LabelledPool | None = None
+    _split: str | None = None
+    _known_dataset: Dataset[Any] | None = None
+    _looked_for_augmentation = False
+
+    # --------------------------------------------------------------------------------------------------- states
+
+    @property
+    def pool(self) -> LabelledPool:
+        """State and label of every point; made from `initial_labels` when first needed, grown with the data set.
+
+        Raises:
+            ConfigurationError: no training data set, an empty one, or another split than before.
+            InvalidTypeError: an iterable data set, or one without length.
+            ResumeError: the data set has shrunk, or the ids of known points changed.
+        """
+        n_points = checked_length(self.train_dataset, "train_dataset")
+        pool = self._pool
+        if pool is None or self.train_dataset is not self._known_dataset or n_points != len(pool):
+            pool = self._take_in(n_points)
+        left = self.handback.take()
+        if left is not None:
+            pool.load_state_dict(left["pool"])
+        return pool
+
+    def _take_in(self, n_points: int) -> LabelledPool:
+        """Look at a data set that is new, or that `setup` made again, or that has grown; read none of its items."""
+        if self.pool_dataset is not None and checked_length(self.pool_dataset, "pool_dataset") != n_points:
+            raise ConfigurationError(
+                f"Expected `pool_dataset` to hold the same {n_points} items as `train_dataset`, "
+                f"but it has {checked_length(self.pool_dataset, 'pool_dataset')}."
+            )
+        if self.targets is not None:
+            self.targets = check_targets(self.targets, n_points, self.num_classes, self.class_names)
+        ids = self.ids if self.ids is not None else default_ids(self.train_dataset)
+        if self._pool is None:
+            self._pool = self._first_pool(n_points, ids)
+        else:
+            known = len(self._pool)
+            if n_points >= known and split_fingerprint(self.train_dataset, known) != self._split:
+                raise ConfigurationError(
+                    "The training data set is a Subset of other points than before: `setup` splits at random. Give "
+                    "`random_split` a seeded generator, since every label is kept by its position in the data set."
+                )
+            self._pool.grow(n_points, ids)
+        self._split, self._known_dataset = split_fingerprint(self.train_dataset, n_points), self.train_dataset
+        return self._pool
+
+    def _first_pool(self, n_points: int, ids: Sequence[str] | None) -> LabelledPool:
+        indices, labels = initial_points(
+            self.initial_labels,
+            n_points,
+            seed=self.seed,
+            targets=self.targets,
+            stratified=self.stratified,
+            num_classes=self.num_classes,
+            class_names=self.class_names,
+        )
+        pool = LabelledPool(n_points, ids)
+        pool.label(indices, labels, round_=0)
+        return pool
+
+    @property
+    def labelled_indices(self) -> IntArray:
+        """`(L,)` sorted positions of the labelled points."""
+        return self.pool.labelled_indices
+
+    @property
+    def pool_indices(self) -> IntArray:
+        """`(M,)` sorted positions of the points that may be asked."""
+        return self.pool.pool_indices
+
+    @property
+    def pending_indices(self) -> IntArray:
+        """`(Q,)` sorted positions of the points that were asked and not answered yet."""
+        return self.pool.pending_indices
+
+    @property
+    def skipped_indices(self) -> IntArray:
+        """`(S,)` sorted positions of the points that nobody could label."""
+        return self.pool.skipped_indices
+
+    # --------------------------------------------------------------------------------------------------- labels
+
+    @property
+    def labels(self) -> IntArray:
+        """`(L,)` classes, or `(L, C)` zeros and ones, aligned with `labelled_indices`.
+
+        Labels that only the data set knows are read from its items now.
+
+        Raises:
+            InvalidLabelError: an item without a label, or with one of a wrong type or out of range.
+        """
+        unread = self.pool.unread_indices
+        if len(unread):
+            self.pool.store_labels(unread, self.own_labels(unread))
+        return self.pool.labels
+
+    def label(self, indices: Iterable[int], labels: Iterable[Any] | None = None, *, round_: int = 0) -> None:
+        """Move points to the labelled ones. Nothing changes where anything is refused.
+
+        Args:
+            indices: positions in the training data set; in the pool, pending or skipped.
+            labels: one each, as a class or a class name. `None`: the data set's own, read now.
+            round_: the round that bought them; 0 for labels that cost nothing of a budget.
+
+        Raises:
+            InvalidIndexError: unknown, twice, or labelled already.
+            InvalidLabelError: not one label per point, of a wrong type, or out of range.
+        """
+        chosen = as_indices(indices, len(self.pool))
+        self.pool.label(chosen, self._given(chosen, self.own_labels(chosen) if labels is None else labels), round_)
+
+    def correct(self, indices: Iterable[int], labels: Iterable[Any]) -> None:
+        """Replace labels that turned out wrong. Nothing changes where anything is refused.
+
+        Args:
+            indices: positions of labelled points.
+            labels: one each, as a class or a class name.
+
+        Raises:
+            InvalidIndexError: unknown, twice, or not labelled.
+            InvalidLabelError: not one label per point, of a wrong type, or out of range.
+        """
+        chosen = as_indices(indices, len(self.pool))
+        self.pool.correct(chosen, self._given(chosen, labels))
+
+    def skip(self, indices: Iterable[int]) -> None:
+        """Take points out: nobody can tell their label. They are not asked again.
+
+        Raises:
+            InvalidIndexError: unknown, twice, or labelled already.
+        """
+        self.pool.skip(indices)
+
+    def own_labels(self, indices: IntArray) -> list[Label]:
+        """The labels that the data set itself holds, from `targets` or else from its items.
+
+        Args:
+            indices: `(n,)` positions in the training data set.
+
+        Raises:
+            InvalidLabelError: an item without a label, or with one of a wrong type or out of range.
+        """
+        if self.targets is not None:
+            _ = self.pool  # checks and converts them
+            return [parse_label(row, self.num_classes) for row in self.targets[indices]]
+        with isolated_random_state():
+            return [self._own_label(index) for index in indices.tolist()]
+
+    def _own_label(self, index: int) -> Label:
+        value = read_target(self._unaugmented()[index], self.target)
+        if value is MISSING and self.pool_dataset is not None:  # it may hold the inputs only
+            value = read_target(self._augmented()[index], self.target)
+        if value is MISSING or value is None:
+            raise InvalidLabelError(
+                f"Item {index} of the training data set holds no label (`target={self.target!r}`): say where it sits "
+                "with `target`, give `targets`, or give an oracle."
+            )
+        return self._parsed(value, f"Item {index} of the training data set")
+
+    def _given(self, chosen: IntArray, labels: Iterable[Any]) -> list[Label]:
+        values = list(labels)
+        if len(values) != len(chosen):
+            raise InvalidLabelError(f"Expected one label for each of {len(chosen)} points, but got {len(values)}.")
+        return [self._parsed(value, f"Point {i}") for value, i in zip(values, chosen.tolist(), strict=True)]
+
+    def _parsed(self, value: Any, whose: str) -> Label:
+        try:
+            return parse_label(value, self.num_classes, self.class_names)
+        except InvalidLabelError as error:
+            raise InvalidLabelError(f"{whose}: {error}") from None
+
+    def check_labels(self) -> None:
+        """Refuse known labels that do not fit the number of classes.
+
+        Raises:
+            InvalidLabelError: the first label that does not fit, with its position.
+        """
+        labels, classes = self.labels, self.num_classes
+        if classes is None or not len(labels):
+            return
+        wrong = labels >= classes if labels.ndim == 1 else np.full(len(labels), labels.shape[1] != classes)
+        if wrong.any():
+            index, label = self.labelled_indices[wrong][0], labels[wrong][0]
+            raise InvalidLabelError(
+                f"Point {index} of the training data set has label {label.tolist()}, but there are {classes} classes: "
+                "give the model more outputs, or correct `num_classes` or the label."
+            )
+
+    def export_labels(self, path: str | PathLike[str]) -> None:
+        """Write all labels as CSV: id, index, label, class name, and the round that bought it.
+
+        Args:
+            path: the file; it is replaced at once, never half written.
+
+        Example:
+            >>> import tempfile, pathlib
+            >>> from lightning_diffal import ActiveDataModule
+            >>> data = ActiveDataModule(["a", "b", "c"], initial_labels={2: 1, 0: 0}, class_names=["cat", "dog"])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     data.export_labels(folder + "/labels.csv")
+            ...     print(pathlib.Path(folder, "labels.csv").read_text())
+            id,index,label,class_name,round
+            0,0,0,cat,0
+            2,2,1,dog,0
+        """
+        names = self.class_names
+        rows = []
+        for index, label in zip(self.labelled_indices.tolist(), self.labels, strict=True):
+            name = "" if names is None or label.ndim else names[label]
+            rows.append((self.pool.id_of(index), index, " ".join(map(str, label.reshape(-1))), name))
+        rounds = self.pool.rounds_of(self.labelled_indices).tolist()
+        write_csv(
+            path, ["id", "index", "label", "class_name", "round"], [(*r, n) for r, n in zip(rows, rounds, strict=True)]
+        )
+
+    # ---------------------------------------------------------------------------------------------------- items
+
+    def pool_item(self, index: int) -> Any:
+        """One item as the feature pass reads it, without augmentation and without touching the random state."""
+        with isolated_random_state():
+            return self._unaugmented()[index]
+
+    def warn_of_augmentation(self) -> None:
+        """Warn, once, where the feature pass would see augmented items: where one item reads differently each time."""
+        if self._looked_for_augmentation or self.pool_dataset is not None:
+            return
+        self._looked_for_augmentation = True
+        with isolated_random_state():
+            first = self._augmented()[0]
+            differs = any(not items_agree(first, self._augmented()[0]) for _ in range(_READS - 1))
+        if differs:
+            rank_zero_warn(
+                "Item 0 of `train_dataset` is different each time it is read, so it is augmented, and points would be "
+                "chosen by augmented features. Give `pool_dataset`: the same items in the same order, without "
+                "augmentation."
+            )
+
+    def _augmented(self) -> Any:
+        return self.train_dataset
+
+    def _unaugmented(self) -> Any:
+        return self.train_dataset if self.pool_dataset is None else self.pool_dataset

@@ -1,0 +1,89 @@
+"""The graph of a data set's distinct points, as built from features; for whoever diffuses labels over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from lightning_diffal.graph import weights as graph
+from lightning_diffal.graph.sharded import sharded_graph
+from lightning_diffal.neighbors.nearest import NeighborBackend, nearest_neighbors
+from lightning_diffal.processes.shards import ShardedRows, current_shards
+
+__all__ = ["PointGraph", "build_point_graph", "neighbor_lists"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Lists = Callable[[FloatArray, IntArray | None], tuple[IntArray, FloatArray]]
+"""Neighbour lists of all nodes, or of some rows of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointGraph:
+    """The graph of the distinct points. `inverse` leads from a point of the data set to its node.
+
+    With several processes `transition` may be a `ShardedRows`, of which every process holds a part.
+    """
+
+    inverse: IntArray
+    transition: sp.csr_matrix | ShardedRows
+    centrality: FloatArray
+
+    @property
+    def n_nodes(self) -> int:
+        """How many distinct points there are."""
+        return len(self.centrality)
+
+
+def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
+    """Collapse duplicates, weigh the edges of the neighbour lists, and make the random walk.
+
+    Args:
+        features: `(N, D)`.
+        lists: gives the neighbour lists of the nodes; where several processes share the work, of some rows of them.
+
+    Example:
+        >>> features = np.array([[0.0], [1.0], [0.0]], np.float32)
+        >>> space = build_point_graph(features, lambda nodes, rows: neighbor_lists(nodes, 1, rows=rows))
+        >>> space.n_nodes, bool(space.inverse[0] == space.inverse[2])
+        (2, True)
+    """
+    representatives, inverse, _ = graph.collapse_duplicates(features)
+    nodes = features[representatives]
+    shards = current_shards()
+    if shards is not None:
+        return PointGraph(inverse, *sharded_graph(lambda rows: lists(nodes, rows), len(nodes), shards))
+    weights = graph.self_tuning_weights(*lists(nodes, None))
+    return PointGraph(inverse, graph.transition_matrix(weights), graph.centrality(weights))
+
+
+def neighbor_lists(
+    nodes: FloatArray,
+    n_neighbors: int,
+    *,
+    metric: str = "euclidean",
+    backend: str | NeighborBackend = "auto",
+    rows: IntArray | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Neighbours and the distances that the kernel takes: for the cosine the chord, on which it is Gaussian.
+
+    Args:
+        nodes: `(U, D)` distinct points.
+        n_neighbors: as many of each.
+        metric: `"euclidean"` or `"cosine"`.
+        backend: how they are found, see `lightning_diffal.neighbors.nearest_neighbors`.
+        rows: `(R,)` the nodes whose lists are wanted. Default: all.
+
+    Example:
+        >>> neighbor_lists(np.array([[0.0], [2.0]], np.float32), 1)[1].tolist()
+        [[2.0], [2.0]]
+    """
+    # the nodes stand in an order of their content, so a fixed seed favours no position in the data set
+    indices, distances = nearest_neighbors(
+        nodes, n_neighbors, metric=metric, backend=backend, generator=np.random.default_rng(0), rows=rows
+    )
+    return indices, np.sqrt(2 * distances) if metric == "cosine" else distances

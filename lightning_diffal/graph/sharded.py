@@ -1,0 +1,60 @@
+"""The graph built on several processes: each makes the rows of its share of the points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from lightning_diffal.graph import weights as graph
+from lightning_diffal.processes.shards import ShardedRows, Shards
+
+__all__ = ["sharded_graph"]
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+def sharded_graph(
+    lists: Callable[[IntArray], tuple[IntArray, FloatArray]], n_nodes: int, shards: Shards
+) -> tuple[ShardedRows, FloatArray]:
+    """Transition matrix and centrality of `lightning_diffal.graph`, of which every process builds its rows.
+
+    Args:
+        lists: indices and distances `(R, k)` of the neighbours of some nodes.
+        n_nodes: `N`.
+        shards: the processes; on all in step.
+
+    Returns:
+        transition: of all nodes.
+        centrality: `(N,)`.
+    """
+    bounds = shards.bounds(n_nodes)
+    start, end = bounds[shards.rank : shards.rank + 2]
+    neighbours, distances = lists(np.arange(start, end))
+    lengths = distances.astype(np.float64)
+    scale = graph.local_scale(lengths)
+    directed = graph.directed_weights(neighbours, lengths, scale, shards.gather_rows(scale, n_nodes))
+    weights = graph.symmetric_weights(directed, _edges_to(directed, bounds, shards))
+    del directed
+    degree = shards.gather_rows(graph.weighted_degree(weights), n_nodes)
+    transition = graph.transition_matrix(weights, start=int(start))
+    return ShardedRows(transition, shards), graph.degree_rank(degree)
+
+
+def _edges_to(directed: sp.csr_matrix, bounds: IntArray, shards: Shards) -> sp.csr_matrix:
+    """`(R, N)` this process's rows of the transpose: the edges that lead to its points, from whoever holds them."""
+    start, end = bounds[shards.rank : shards.rank + 2]
+    edges = directed.tocoo()
+    owner = np.searchsorted(bounds, edges.col, side="right") - 1
+    order = np.argsort(owner, kind="stable")
+    cuts = np.searchsorted(owner[order], np.arange(1, shards.size))
+    targets, sources, values = (
+        shards.exchange(np.split(part[order], cuts))
+        for part in (edges.col.astype(np.int64), edges.row.astype(np.int64) + start, edges.data)
+    )
+    return sp.csr_matrix((values, (targets - start, sources)), shape=(int(end - start), directed.shape[1]))

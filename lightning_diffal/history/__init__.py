@@ -1,0 +1,4 @@
+"""What a run leaves behind: the record of each round, tables of it, the journal and the run's folder.
+
+Everything here is about storing and reading back; what happens in a round is decided in `run`.
+"""

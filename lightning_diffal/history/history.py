@@ -1,0 +1,328 @@
+"""What happened in a run: one record a round, as a list, a table, a file or part of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.history.tables import json_record, names_of, record_json, table_rows
+from lightning_diffal.samplers.base import Query
+from lightning_diffal.utils.arrays import array_from_state, array_state
+from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.files import replacing, write_csv
+
+__all__ = ["History", "RoundRecord", "moved_query", "records_equal"]
+
+IntArray = npt.NDArray[np.int64]
+
+_SHOWN_ROWS = 24
+
+
+@dataclass(eq=False)
+class RoundRecord:
+    """One round: what the model was trained on, how good it was, and what was asked afterwards.
+
+    Args:
+        round: counted from 0.
+        seed: what the round's training was seeded with; `None` where nothing was seeded.
+        labelled: `(L,)` data set indices that were trained on; kept sorted.
+        metrics: what was logged, by name.
+        query: what was asked after this training; `None` in the last round.
+        seconds: how long each part took, by name (for example `"fit"`, `"features"`, `"select"`).
+        stop_reason: why the run ended after this round; `None` where it went on.
+
+    Example:
+        >>> record = RoundRecord(round=0, seed=42, labelled=[7, 3], metrics={"test_acc": 0.5})
+        >>> record.n_labelled, record.n_queried, record.labelled
+        (2, 0, array([3, 7]))
+    """
+
+    round: int
+    seed: int | None
+    labelled: IntArray
+    metrics: dict[str, float] = field(default_factory=dict)
+    query: Query | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    stop_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        self.labelled = np.sort(np.asarray(self.labelled, dtype=np.int64).reshape(-1))
+
+    @property
+    def n_labelled(self) -> int:
+        """How many points were trained on."""
+        return len(self.labelled)
+
+    @property
+    def n_queried(self) -> int:
+        """How many points were asked afterwards."""
+        return 0 if self.query is None else len(self.query)
+
+    def move(self, position: Callable[[int], int]) -> None:
+        """Follow the points to where they stand in a data set whose order has changed.
+
+        Args:
+            position: the present position of each point by its old one.
+        """
+        self.labelled = np.sort(_moved(self.labelled, position))
+        if self.query is not None:
+            self.query = moved_query(self.query, position)
+
+    def __repr__(self) -> str:
+        metrics = "".join(f", {name}={value:.4g}" for name, value in self.metrics.items())
+        ending = f", stop_reason={self.stop_reason!r}" if self.stop_reason else ""
+        counts = f"round={self.round}, n_labelled={self.n_labelled}, n_queried={self.n_queried}"
+        return f"RoundRecord({counts}{metrics}{ending})"
+
+
+class History(list[RoundRecord]):
+    """The records of a run, oldest first: a list that can be written, tabulated and put into a checkpoint.
+
+    Args:
+        records: what to begin with.
+
+    Example:
+        >>> history = History()
+        >>> history.append(RoundRecord(0, 1, labelled=[4, 2], metrics={"test_acc": 0.5}))
+        >>> history.append(RoundRecord(1, 2, labelled=[4, 2, 9], metrics={"test_acc": 0.75}))
+        >>> history
+        History of 2 rounds
+        round  labelled  asked  test_acc
+            0         2      0       0.5
+            1         3      0      0.75
+        >>> history.curve("test_acc")
+        (array([2, 3]), array([0.5 , 0.75]))
+    """
+
+    def __init__(self, records: Iterable[RoundRecord] = ()) -> None:
+        super().__init__(records)
+
+    @overload
+    def __getitem__(self, position: SupportsIndex) -> RoundRecord: ...
+    @overload
+    def __getitem__(self, position: slice) -> History: ...
+    def __getitem__(self, position: SupportsIndex | slice) -> RoundRecord | History:
+        found = super().__getitem__(position)
+        return History(found) if isinstance(found, list) else found
+
+    def __repr__(self) -> str:
+        names = names_of(self, "metrics")
+        rows = [
+            [f"{r.round}", f"{r.n_labelled}", f"{r.n_queried}"]
+            + [f"{r.metrics[name]:.4g}" if name in r.metrics else "" for name in names]
+            for r in self
+        ]
+        if len(rows) > _SHOWN_ROWS:
+            rows = [*rows[: _SHOWN_ROWS // 2], ["..."] * len(rows[0]), *rows[-(_SHOWN_ROWS // 2) :]]
+        table = [["round", "labelled", "asked", *names], *rows]
+        widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in table]
+        title = f"History of {len(self)} round{'' if len(self) == 1 else 's'}"
+        return "\n".join([title, *lines]) if rows else title
+
+    def curve(self, metric: str) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """A learning curve; rounds that lack the metric are left out.
+
+        Args:
+            metric: name as it was logged.
+
+        Returns:
+            Label counts `(R,)` and values `(R,)`.
+
+        Raises:
+            ConfigurationError: rounds have metrics, but none has this one.
+
+        Example:
+            >>> History([RoundRecord(0, 1, labelled=[4, 2], metrics={"loss": 0.5})]).curve("loss")
+            (array([2]), array([0.5]))
+        """
+        found = [record for record in self if metric in record.metrics]
+        if not found and names_of(self, "metrics"):
+            known = ", ".join(names_of(self, "metrics"))
+            raise ConfigurationError(f"Expected argument `metric` to be one of {known}, but got {metric!r}.")
+        counts = np.array([record.n_labelled for record in found], dtype=np.int64)
+        return counts, np.array([record.metrics[metric] for record in found], dtype=np.float64)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one row a round.
+
+        Columns: round, seed, n_labelled, each metric, n_queried, `query/<name>` of each figure on the query,
+        `seconds/<name>` of each part, stop_reason. A metric that bears the name of another column is written as
+        `metric/<name>`. The file is replaced as a whole.
+
+        Args:
+            path: file to write; missing folders are made.
+        """
+        rows = table_rows(self)
+        header = list(rows[0]) if rows else ["round", "seed", "n_labelled"]
+        write_csv(path, header, [list(row.values()) for row in rows])
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write everything, indices and queries too, as a JSON list. Values that are not finite become null.
+
+        Args:
+            path: file to write; missing folders are made.
+        """
+        content = json.dumps([record_json(record) for record in self], allow_nan=False, indent=1)
+        with replacing(path) as temporary:
+            temporary.write_text(content + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> History:
+        """What `to_json` wrote; null becomes NaN, and arrays have numpy's own types.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ConfigurationError: it holds no history.
+        """
+        content = Path(path).read_bytes()
+        try:
+            return cls(RoundRecord(**json_record(entry)) for entry in json.loads(content))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{path} is no history that `History.to_json` wrote ({type(error).__name__}: {str(error)[:120]})."
+            ) from error
+
+    def to_dataframe(self) -> Any:
+        """The table of `to_csv` as a `pandas.DataFrame`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return require("pandas", extra="dev").DataFrame(table_rows(self))
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """All records as lists, dicts, tensors, numbers and strings, which `torch.load(weights_only=True)` accepts.
+
+        Example:
+            >>> History([RoundRecord(0, 1, labelled=[4, 2])]).state_dict()[0]["labelled"]
+            tensor([2, 4])
+        """
+        return [
+            {
+                "round": int(record.round),
+                "seed": None if record.seed is None else int(record.seed),
+                "labelled": array_state(record.labelled),
+                "metrics": {str(name): float(value) for name, value in record.metrics.items()},
+                "query": None if record.query is None else _query_state(record.query),
+                "seconds": {str(name): float(value) for name, value in record.seconds.items()},
+                "stop_reason": record.stop_reason,
+            }
+            for record in self
+        ]
+
+    @classmethod
+    def from_state(cls, state: Iterable[Mapping[str, Any]]) -> History:
+        """The history whose `state_dict` this is.
+
+        Args:
+            state: what `state_dict` gave.
+
+        Example:
+            >>> history = History([RoundRecord(0, 1, labelled=[4, 2])])
+            >>> records_equal(History.from_state(history.state_dict()), history)
+            True
+        """
+        return cls(
+            RoundRecord(
+                round=entry["round"],
+                seed=entry["seed"],
+                labelled=array_from_state(entry["labelled"]),
+                metrics=dict(entry["metrics"]),
+                query=None if entry["query"] is None else _query_from_state(entry["query"]),
+                seconds=dict(entry["seconds"]),
+                stop_reason=entry["stop_reason"],
+            )
+            for entry in state
+        )
+
+
+def records_equal(a: Iterable[RoundRecord], b: Iterable[RoundRecord]) -> bool:
+    """Whether two histories are the same bit for bit, but for the time that things took.
+
+    Args:
+        a: records.
+        b: records.
+
+    Example:
+        >>> fast, slow = RoundRecord(0, 1, [2], seconds={"fit": 1.0}), RoundRecord(0, 1, [2], seconds={"fit": 9.0})
+        >>> records_equal([fast], [slow]), records_equal([fast], [])
+        (True, False)
+    """
+    first, second = list(a), list(b)
+    return len(first) == len(second) and all(map(_same_record, first, second))
+
+
+def moved_query(query: Query, position: Callable[[int], int]) -> Query:
+    """A query whose points stand elsewhere now.
+
+    Args:
+        query: as it was asked.
+        position: the present position of each point by its old one.
+
+    Example:
+        >>> query = moved_query(Query([4, 2], [0.5, 0.25]), lambda index: 10 + index)
+        >>> query.indices, query.scores
+        (array([14, 12]), array([0.5 , 0.25], dtype=float32))
+    """
+    details = dict(query.details)
+    if "nearest_labelled" in details:
+        details["nearest_labelled"] = _moved(details["nearest_labelled"], position)
+    return Query(_moved(query.indices, position), query.scores, details, query.summary)
+
+
+def _moved(indices: npt.NDArray[Any], position: Callable[[int], int]) -> npt.NDArray[Any]:
+    return np.array([index if index < 0 else position(index) for index in indices.tolist()], dtype=indices.dtype)
+
+
+def _same_record(a: RoundRecord, b: RoundRecord) -> bool:
+    return (
+        (a.round, a.seed, a.stop_reason) == (b.round, b.seed, b.stop_reason)
+        and np.array_equal(a.labelled, b.labelled)
+        and _same_numbers(a.metrics, b.metrics)
+        and _same_query(a.query, b.query)
+    )
+
+
+def _same_query(a: Query | None, b: Query | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return (
+        a.details.keys() == b.details.keys()
+        and _same_numbers(a.summary, b.summary)
+        and _same_array(a.indices, b.indices)
+        and _same_array(a.scores, b.scores)
+        and all(_same_array(a.details[name], b.details[name]) for name in a.details)
+    )
+
+
+def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    return a.keys() == b.keys() and np.array_equal([a[name] for name in a], [b[name] for name in a], equal_nan=True)
+
+
+def _same_array(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def _query_state(query: Query) -> dict[str, Any]:
+    return {
+        "indices": array_state(query.indices),
+        "scores": array_state(query.scores),
+        "details": {str(name): array_state(values) for name, values in query.details.items()},
+        "summary": {str(name): float(value) for name, value in query.summary.items()},
+    }
+
+
+def _query_from_state(state: Mapping[str, Any]) -> Query:
+    details = {name: array_from_state(values) for name, values in state["details"].items()}
+    return Query(array_from_state(state["indices"]), array_from_state(state["scores"]), details, dict(state["summary"]))

@@ -1,0 +1,272 @@
+"""Several processes: rows gathered by data set index, one decision for all, and no process left waiting for a dead one.
+
+Every exchange goes over a process group of its own, with a time-out of days: a selection or a slow annotator may take
+longer than the minutes after which the Trainer's own group gives up. So nobody may be left waiting in it: what can
+fail on one process runs inside `decide` or `together`, which tell the others.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+
+from lightning_diffal._lightning import pl
+from lightning_diffal.exceptions import ConfigurationError, FeatureError
+from lightning_diffal.processes.shards import Shards, quoted
+
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
+
+__all__ = ["Ranks", "share_labels"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+_PATIENCE = datetime.timedelta(days=7)
+_OPEN: weakref.WeakSet[Ranks] = weakref.WeakSet()  # those that hold a process group
+
+
+class Ranks:
+    """The processes of a Trainer, seen from one of them. With one process everything is immediate.
+
+    All methods but `shard` have to be called on every process, in the same order.
+
+    Args:
+        trainer: in a fit, with its process group up.
+
+    Raises:
+        ConfigurationError: several processes that do not talk through torch.distributed.
+
+    Example:
+        >>> ranks = Ranks(pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
+        >>> ranks.is_first, ranks.shard(3), ranks.decide(lambda: 7), ranks.everyone(7)
+        (True, array([0, 1, 2]), 7, [7])
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self.size = trainer.world_size
+        self.rank = trainer.global_rank
+        self._group: dist.ProcessGroup | None = None
+        self._world: dist.ProcessGroup | None = None
+        if self.size > 1:
+            if not (dist.is_available() and dist.is_initialized()):
+                raise ConfigurationError(
+                    f"{type(trainer.strategy).__name__} runs {self.size} processes without torch.distributed, over "
+                    "which ActiveLearning shares features and labels: use `strategy='ddp'`."
+                )
+            self._world = dist.group.WORLD
+            # gloo everywhere: what is sent lies in main memory, and a process that dies is noticed at once
+            self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+            self._shards = Shards(self.rank, self.size, self._group)
+            _OPEN.add(self)
+            atexit.unregister(_leave)
+            atexit.register(_leave)
+
+    def serves(self, trainer: pl.Trainer) -> bool:
+        """Whether this is still how the Trainer's processes can talk: false in a new process group."""
+        same = (self.size, self.rank) == (trainer.world_size, trainer.global_rank)
+        return same and (self.size == 1 or self._world is dist.group.WORLD)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process decides, writes files and talks to people."""
+        return self.rank == 0
+
+    # ------------------------------------------------------------------------------------------------ agreement
+
+    def decide(self, choose: Callable[[], T]) -> T:
+        """Run something on the first process and give every process its result, or its error.
+
+        Args:
+            choose: its result is pickled.
+
+        Raises:
+            Exception: what `choose` raised; on other processes a `RuntimeError` that quotes it.
+        """
+        if self.size == 1:
+            return choose()
+        box: list[Any] = [None, None]
+        error: BaseException | None = None
+        if self.is_first:
+            try:
+                box[0] = choose()
+            except BaseException as caught:  # whatever it is, the others must not wait for ever
+                error, box[1] = caught, quoted(caught)
+        dist.broadcast_object_list(box, src=0, group=self._group)
+        if error is not None:
+            raise error
+        if box[1] is not None:
+            raise RuntimeError(f"Rank 0 failed, and with it this process: {box[1]}")
+        result: T = box[0]
+        return result
+
+    def decide_together(self, choose: Callable[[], T]) -> T:
+        """Run something on every process that exchanges by `current_shards`; all get the first one's result.
+
+        Args:
+            choose: its result is pickled.
+
+        Raises:
+            Exception: what `choose` raised here; else a `RuntimeError` that quotes another process's.
+        """
+        if self.size == 1:
+            return choose()
+        result = self._shards.together(choose)
+        return self.decide(lambda: result)
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Run something on every process; where it fails on one, all of them raise.
+
+        Args:
+            action: exchanges nothing with other processes.
+
+        Returns:
+            What it returned here.
+
+        Raises:
+            Exception: what `action` raised here; else a `RuntimeError` that quotes the first other process's.
+        """
+        if self.size == 1:
+            return action()
+        error: BaseException | None = None
+        try:
+            result = action()
+        except BaseException as caught:
+            error = caught
+        errors = self.everyone(None if error is None else quoted(error))
+        if error is not None:
+            raise error
+        for rank, text in enumerate(errors):
+            if text is not None:
+                raise RuntimeError(f"Rank {rank} failed, and with it this process: {text}")
+        return result
+
+    def everyone(self, value: T) -> list[T]:
+        """What each process has, by rank; everyone gets all of it."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def wait(self) -> None:
+        """Until every process is here, however long it takes."""
+        self.everyone(None)
+
+    # ------------------------------------------------------------------------------------------------- features
+
+    def shard(self, n_points: int) -> IntArray:
+        """This process's positions: every `size`-th, padded with the last so that all have equally many."""
+        return self._shard_of(self.rank, n_points)
+
+    def gather(self, rows: FloatArray, n_points: int, *, everywhere: bool = False) -> FloatArray | None:
+        """Rows of all shards in the order of positions, each once, on the first process; `None` on others.
+
+        Args:
+            rows: `(len(shard), D)` this process's rows.
+            n_points: `N`.
+            everywhere: on every process.
+
+        Returns:
+            `(N, D)`.
+
+        Raises:
+            FeatureError: `D` differs between processes; on all of them.
+        """
+        if self.size == 1:
+            return rows
+        widths = self.everyone(rows.shape[1])
+        if len(set(widths)) > 1:  # gloo would read past the end of the shorter rows
+            raise FeatureError(f"Expected features of the same length on every process, but got {widths} by rank.")
+        own = torch.from_numpy(rows)
+        receives = self.is_first or everywhere
+        parts = self.together(lambda: [torch.empty_like(own) for _ in range(self.size)] if receives else None)
+        if everywhere:
+            dist.all_gather(parts, own, group=self._group)
+        else:
+            dist.gather(own, parts, dst=0, group=self._group)
+        if parts is None:
+            return None
+        full = np.empty((n_points, rows.shape[1]), dtype=rows.dtype)
+        for rank, part in enumerate(parts):
+            full[self._shard_of(rank, n_points)] = part.numpy()
+        return full
+
+    def share_buffers(self, module: torch.nn.Module) -> None:
+        """Give every process the first one's buffers: batch norm statistics differ between ranks."""
+        if self.size == 1:
+            return
+        first = self.decide(lambda: [buffer.detach().cpu() for buffer in module.buffers()])
+        with torch.no_grad():
+            for buffer, value in zip(module.buffers(), first, strict=True):
+                buffer.copy_(value)
+
+    def forget(self) -> None:
+        """Hold no process group any longer: the threads of one end only when nobody does. Of no use afterwards."""
+        del self._group, self._world, self._shards
+
+    def _shard_of(self, rank: int, n_points: int) -> IntArray:
+        padded = -(-n_points // self.size) * self.size
+        return np.minimum(np.arange(rank, padded, self.size), n_points - 1)
+
+
+def _leave() -> None:
+    """End the threads of all groups before the interpreter goes: a gloo thread that outlives it may abort the process.
+
+    It does so when it drops the tensors of the last exchange only then (pytorch/pytorch#190489), and the process ends
+    with SIGABRT after all its work was done.
+    """
+    # before torch 2.8 a group goes with the interpreter locked (pytorch/pytorch#154976), and waits for its threads, one
+    # of which may wait for the interpreter; a backend that is held here goes last, and unlocks it
+    backends = [_backend(group) for group in (dist.group.WORLD, *(ranks._group for ranks in _OPEN))]
+    while _OPEN:
+        _OPEN.pop().forget()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    del backends
+
+
+def _backend(group: dist.ProcessGroup | None) -> object:
+    """What talks for a group between main memories; None where nothing does."""
+    with suppress(AttributeError, RuntimeError):
+        return group._get_backend(torch.device("cpu"))  # type: ignore[union-attr]
+    return None
+
+
+def share_labels(active: ActiveLearning) -> None:
+    """Begin on every process with the first one's labels: a script that draws them unseeded draws others on each.
+
+    Args:
+        active: the run, at the start of a fit.
+
+    Raises:
+        ConfigurationError: processes that hold different data sets, or stand at different places of the run.
+    """
+    ranks, data, state = active.ranks, active.data, active.state
+    if ranks.size == 1:
+        return
+    split = data.keep()["split"]
+    if len(set(ranks.everyone((len(data.pool), split)))) > 1:
+        raise ConfigurationError(
+            "The processes hold different training data sets: give `random_split`, and whatever else draws at random "
+            "in `setup`, a seeded generator."
+        )
+    places = ranks.everyone((state.round, state.phase))
+    if len(set(places)) > 1:
+        raise ConfigurationError(
+            f"The processes stand at different places of the run (round and phase by rank: {places}): give all of them "
+            "the same `ckpt_path`."
+        )
+    labels = ranks.decide(data.pool.state_dict)
+    if not ranks.is_first:
+        data.pool.load_state_dict(labels)

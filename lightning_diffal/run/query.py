@@ -1,0 +1,178 @@
+"""One query: how many points and which ones; on one process or many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal.exceptions import InvalidIndexError
+from lightning_diffal.run.model_pass import Reading
+from lightning_diffal.samplers.base import Query, QueryData
+from lightning_diffal.utils.seeding import generator_of
+
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
+
+__all__ = ["ask", "checked_query", "joined", "next_query_size", "with_suggestions"]
+
+_SELECTION = 2  # place in the run that draws random numbers from a generator of its own
+
+
+def next_query_size(active: ActiveLearning) -> int | str:
+    """How many points to ask next, or why none.
+
+    Args:
+        active: the run, after a round has trained.
+    """
+    # `stop` may have been called on some process only, for a metric that differs between them
+    stops = active.ranks.everyone(active.stop_reason)
+    wanted = next((reason for reason in stops if reason is not None), None)
+    return active.ranks.decide(lambda: _size_or_reason(active) if wanted is None else wanted)
+
+
+def _size_or_reason(active: ActiveLearning) -> int | str:
+    pool = active.data.pool
+    if active.max_rounds is not None and active.state.round >= active.max_rounds:
+        return f"max_rounds={active.max_rounds} reached"
+    left = len(pool.pool_indices)
+    if not left:
+        return "the pool is empty"
+    if active.budget is not None:
+        left = min(left, active.budget - (pool.n_bought - active.state.bought_before) - len(pool.pending_indices))
+        if left <= 0:
+            return f"budget={active.budget} spent"
+    if time.monotonic() > active.deadline:
+        return f"max_time of {active.max_seconds:.0f} seconds is over"
+    return min(active.query_size, left)
+
+
+def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
+    """Choose the points to ask next. Every process gets the same answer.
+
+    Args:
+        active: the run.
+        query_size: how many.
+        reading: of the model that has just trained.
+
+    Returns:
+        The sampler's query, checked.
+    """
+    data, state, ranks = active.data, active.state, active.ranks
+    shown = active.shown
+    n_points = len(data.pool)
+    with reading.timed("features"):
+        shared = _shares_selection(active, n_points, reading.own() if shown else {})
+    rows = reading.rows(shown, everywhere=shared)
+    labels = data.labels
+
+    def choose() -> Query:
+        known = QueryData(
+            features=rows.get("features"),
+            probabilities=rows.get("probabilities"),
+            mc_probabilities=rows.get("mc_probabilities"),
+            labelled=data.labelled_indices,
+            labels=labels,
+            candidates=data.pool_indices,
+            pending=data.pending_indices,
+            num_classes=data.num_classes or 0,
+            num_points=n_points,
+        )
+        generator = generator_of(state.seed, _SELECTION, state.round)
+        return with_suggestions(
+            checked_query(active.sampler.select(known, query_size, generator), known, query_size), known
+        )
+
+    with reading.timed("select"):
+        return ranks.decide_together(choose) if shared else ranks.decide(choose)
+
+
+def _shares_selection(active: ActiveLearning, n_points: int, own: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Whether every process takes part in the selection: where the sampler can, and is the same everywhere."""
+    ranks, sampler = active.ranks, active.sampler
+    if ranks.size == 1:
+        return False
+    n_dimensions = own["features"].shape[1] if "features" in own else 0
+    answers = ranks.everyone(
+        ranks.together(lambda: repr(sampler) if sampler._shares_selection(n_points, n_dimensions) else None)
+    )
+    return answers[0] is not None and len(set(answers)) == 1
+
+
+def checked_query(query: Query, data: QueryData, query_size: int) -> Query:
+    """Refuse what a sampler must not ask, before anything is asked.
+
+    Raises:
+        InvalidIndexError: points twice, outside the candidates, or another number than wanted.
+
+    Example:
+        >>> data = QueryData(num_points=4, candidates=np.array([1, 2]))
+        >>> len(checked_query(Query([2], [0.5]), data, 1))
+        1
+    """
+    wanted = min(query_size, len(data.candidates))
+    if len(query) != wanted or len(np.unique(query.indices)) != wanted:
+        raise InvalidIndexError(
+            f"The sampler was asked for {wanted} different points, but chose {len(query)}, "
+            f"{len(np.unique(query.indices))} of them different."
+        )
+    outside = np.setdiff1d(query.indices, data.candidates)
+    if len(outside):
+        raise InvalidIndexError(
+            f"The sampler chose points that may not be asked: {outside[:5].tolist()}. It has to return positions in "
+            "the full training data set, out of `data.candidates`."
+        )
+    return query
+
+
+def with_suggestions(query: Query, data: QueryData) -> Query:
+    """Add what the network takes the points for, where the sampler says nothing: correcting is faster than typing.
+
+    Args:
+        query: of a sampler.
+        data: what the sampler was told. Without probabilities, or without a label to have learned from, the query
+            stays as it is.
+
+    Returns:
+        The query with `predicted`, `(b,)` classes or `(b, C)` zeros and ones, in its details, and for classes their
+        `probability`, `(b,)`.
+
+    Example:
+        >>> data = QueryData(probabilities=np.array([[0.9, 0.1], [0.25, 0.75]]), labelled=[0], labels=[0])
+        >>> with_suggestions(Query([1], [0.5]), data).details
+        {'predicted': array([1]), 'probability': array([0.75], dtype=float32)}
+    """
+    probabilities = data.probabilities
+    if probabilities is None and data.mc_probabilities is not None:
+        probabilities = data.mc_probabilities[:, :-1]
+    if "predicted" in query.details or probabilities is None or not len(data.labelled):
+        return query
+    rows = probabilities[query.indices, : data.num_classes]  # a model may have outputs to spare
+    details: dict[str, npt.NDArray[Any]]
+    if data.is_multilabel:
+        details = {"predicted": (rows > 0.5).astype(np.int64)}
+    else:
+        details = {"predicted": rows.argmax(axis=1), "probability": rows.max(axis=1)}
+    return Query(query.indices, query.scores, {**query.details, **details}, query.summary)
+
+
+def joined(first: Query, second: Query) -> Query:
+    """Two queries after the same round as one, where all points of the first were skipped.
+
+    Args:
+        first: asked first.
+        second: asked then; its figures on the query as a whole stay.
+
+    Example:
+        >>> joined(Query([4], [0.5]), Query([2], [0.25], summary={"n": 1})).indices
+        array([4, 2])
+    """
+    return Query(
+        np.concatenate([first.indices, second.indices]),
+        np.concatenate([first.scores, second.scores]),
+        {n: np.concatenate([v, second.details[n]]) for n, v in first.details.items() if n in second.details},
+        second.summary,
+    )

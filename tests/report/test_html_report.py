@@ -1,0 +1,367 @@
+"""The page about a run: all of it there, nothing of it run by a browser, and rubbish refused in a line."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, Query
+from lightning_diffal.cli.main import main
+from lightning_diffal.exceptions import ConfigurationError, FeatureError, ResumeError
+from lightning_diffal.history.history import History, RoundRecord, records_equal
+from lightning_diffal.history.journal import FILENAME, read_events
+from lightning_diffal.oracle import PENDING
+from lightning_diffal.report import html_report
+from lightning_diffal.report.pictures import projected
+from lightning_diffal.report.run import view_of
+from lightning_diffal.samplers import RandomSampler
+from lightning_diffal.stopping import Budget
+from tests.helpers import TRAIN, VAL, Net, quiet_trainer
+
+NASTY = "<script>alert('1')</script>&\"'"
+NAMES = [f"{NASTY} zero", "one $x$", "zwei ñ 二"]
+FEATURES = TRAIN.tensors[0].numpy()
+
+
+class Page(HTMLParser):
+    """Elements and visible text of a page; every element that opens is closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.attributes, self.words, self.open = [], [], [], []
+        self.feed(Path(path).read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes += [(tag, *attr) for attr in attrs]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return "\n".join(self.words)
+
+
+def run(folder, oracle=None, sampler=None, max_rounds=2, ids=True, class_names=NAMES, **kwargs):
+    torch.manual_seed(1)
+    data = ActiveDataModule(
+        TRAIN,
+        val_dataset=VAL,
+        test_dataset=VAL,
+        initial_labels=kwargs.pop("initial_labels", [3, 90, 41, 17, 60, 77]),
+        batch_size=4,
+        class_names=class_names,
+        ids=[f"{NASTY}/{i}.png" for i in range(len(TRAIN))] if ids else None,
+    )
+    active = ActiveLearning(
+        sampler or DiffusionSampler(), query_size=5, max_rounds=max_rounds, oracle=oracle, run_dir=folder, **kwargs
+    )
+    quiet_trainer([active], max_epochs=1).fit(Net("none"), datamodule=data)
+    return active, data
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    active, data = run(folder, stopping=Budget(10), max_rounds=None)
+    return folder, active, data
+
+
+def test_everything_is_on_the_page(finished, tmp_path):
+    folder, active, data = finished
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    page, *pictures = html_report(folder, tmp_path / "new" / "report.html", features=FEATURES)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    assert [file.name for file in pictures] == [f"report-{n}.png" for n in ("metrics", "classes", "exploration", "map")]
+    assert sorted(page.parent.iterdir()) == sorted([page, *pictures])
+    shown = Page(page)
+    assert shown.elements.count("img") == 4 and shown.elements.count("details") == 2
+    assert "10 labels were bought (budget 10)" in shown.text and "val_loss" in shown.text
+    for record in active.history[:-1]:
+        for index, margin in zip(record.query.indices, record.query.details["margin"], strict=True):
+            assert f"{NASTY}/{index}.png" in shown.words and f"{margin:.4g}" in shown.words
+    given = [word for word in shown.words if word in NAMES]
+    asked = [i for record in active.history[:-1] for i in record.query.indices.tolist()]
+    labels = [NAMES[label] for label in data.pool.labels_of(np.array(asked)).values()]
+    assert all(given.count(name) >= labels.count(name) for name in NAMES)
+    for picture in pictures:  # the page holds what stands beside it
+        import base64
+
+        assert base64.b64encode(picture.read_bytes()).decode() in page.read_text()
+        assert picture.read_bytes()[1:4] == b"PNG"
+
+
+def test_nothing_from_outside_is_run_or_loaded(finished, tmp_path):
+    page, *_ = html_report(finished[0], tmp_path / "a.html", title=NASTY, features=FEATURES)
+    shown = Page(page)
+    known = "html head meta title style body h1 h2 p ul li b img div table thead tbody tr th td bdi details summary"
+    assert all(element in known.split() for element in shown.elements)
+    assert {name for _, name, _ in shown.attributes} <= {
+        *("lang", "charset", "name", "content", "http-equiv", "class", "alt", "src", "open")
+    }
+    assert all(value.startswith("data:image/png;base64,") for _, name, value in shown.attributes if name == "src")
+    assert NASTY in shown.words  # as text
+    assert "http" not in re.sub(r"http-equiv|data:[^\"]*", "", page.read_text())
+
+
+def test_metrics_and_reasons_are_text_too(tmp_path):
+    records = [
+        RoundRecord(
+            0, 1, [3], {NASTY: 0.5, "a$b$": float("nan")}, Query([4], [1.0], {"why" + NASTY: np.array([NASTY])})
+        ),
+        RoundRecord(1, 2, [3, 4], {NASTY: 0.6}, seconds={NASTY: 1.0}, stop_reason=NASTY + "\x00\x1b"),
+    ]
+    page, *_ = html_report(History(records), tmp_path / "a.html")
+    shown = Page(page)
+    assert "script" not in shown.elements and shown.words.count(NASTY) >= 2
+    assert "\x00" not in page.read_text() and "\x1b" not in page.read_text()
+
+
+def test_a_history_alone_and_with_its_data(finished, tmp_path):
+    _, active, data = finished
+    active.history.to_json(tmp_path / "history.json")
+    alone, with_data, from_json = (
+        view_of(*source) for source in ((active.history,), (active.history, data), (tmp_path / "history.json",))
+    )
+    assert dict(alone.labels) == {} and alone.arrived == with_data.arrived == from_json.arrived
+    folder = view_of(finished[0])
+    assert dict(with_data.labels) == dict(folder.labels) and len(folder.labels) == 16
+    assert dict(with_data.arrived) == dict(folder.arrived) and set(folder.arrived.values()) == {0, 1, 2}
+    assert list(with_data.class_names) == list(folder.class_names) == NAMES
+    assert records_equal(folder.history, active.history)
+    for number, source in enumerate(((active.history, {"data": data}), (tmp_path / "history.json", {}))):
+        files = html_report(source[0], tmp_path / f"{number}.html", **source[1])
+        assert (len(files) == 4) == (number == 0)  # classes are known from the data only
+    Page(tmp_path / "1.html")
+
+
+def test_history_comes_back_from_json(finished, tmp_path):
+    history = finished[1].history
+    history.to_json(tmp_path / "a.json")
+    again = History.from_json(tmp_path / "a.json")
+    again.to_json(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+    assert [r.labelled.tolist() for r in again] == [r.labelled.tolist() for r in history]
+    assert again[0].query.details["phase"].tolist() == history[0].query.details["phase"].tolist()
+    odd = History(
+        [RoundRecord(0, None, [1], {"m": float("nan")}, Query([2], [float("nan")], {"x": np.array([[1, 2]])}))]
+    )
+    odd.to_json(tmp_path / "c.json")
+    again = History.from_json(tmp_path / "c.json")
+    assert np.isnan(again[0].metrics["m"]) and np.isnan(again[0].query.scores[0])
+    assert again[0].query.details["x"].tolist() == [[1, 2]]
+
+
+def test_a_run_that_waits_and_one_that_was_killed(tmp_path):
+    run(tmp_path / "run", oracle=lambda indices, items: [1, PENDING, 0, PENDING, PENDING], ids=False)
+    view = view_of(tmp_path / "run")
+    assert len(view.pending) == 3 and len(view.history) == 1 and len(view.history[0].query) == 5
+    html_report(tmp_path / "run", tmp_path / "a.html")
+    shown = Page(tmp_path / "a.html").text
+    assert "waiting for answers to 3 of the 5" in shown and shown.count("waiting") >= 4
+    assert "5 asked, 2 answered" in shown
+
+    # killed before the state could be kept again, while the last line was being written
+    cold = tmp_path / "cold"
+    run(cold, sampler=RandomSampler(), initial_labels=[8, 2], max_rounds=1, ids=False, class_names=None)
+    lines = (cold / FILENAME).read_bytes().splitlines(keepends=True)
+    (cold / FILENAME).write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    (cold / "state.ckpt").unlink()
+    torn = (cold / FILENAME).read_bytes()
+    html_report(cold, tmp_path / "b.html")
+    shown = Page(tmp_path / "b.html").text
+    assert "No end is written down" in shown and "5 asked, 0 answered" in shown
+    assert (cold / FILENAME).read_bytes() == torn  # a report never changes what a run writes
+
+
+def test_a_journal_ahead_of_the_state(finished, tmp_path):
+    folder, *_ = finished
+    events, _ = read_events(folder / FILENAME)
+    after = [i for i, event in enumerate(events) if event["kind"] == "query"]
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    lines = (folder / FILENAME).read_bytes().splitlines(keepends=True)
+    (cut / FILENAME).write_bytes(b"".join(lines))
+    state = torch.load(folder / "state.ckpt", weights_only=True)
+    contents = state["active_learning"]
+    contents["history"] = contents["history"][:1]
+    contents["history"][0]["query"] = None
+    torch.save(state, cut / "state.ckpt")
+    view = view_of(cut)
+    assert view.history[0].query.indices.tolist() == events[after[0]]["indices"]
+    assert len(view.labels) == 16 and set(view.ids) >= set(view.arrived)
+
+
+def test_skips_corrections_and_several_labels(tmp_path):
+    torch.manual_seed(0)
+    targets = (torch.rand(40, 3) > 0.5).long()
+    data = ActiveDataModule(
+        torch.utils.data.TensorDataset(torch.randn(40, 8), targets),
+        initial_labels=[5, 9, 30],
+        batch_size=4,
+        class_names=["a", "b", "c"],
+    )
+
+    def oracle(indices, items):
+        return [PENDING if i == indices[0] else targets[i].tolist() for i in indices]
+
+    class Multi(Net):
+        def step(self, batch):
+            return torch.nn.functional.binary_cross_entropy_with_logits(self(batch[0]), batch[1].float())
+
+    active = ActiveLearning(query_size=4, max_rounds=2, oracle=oracle, run_dir=tmp_path / "run", min_answers=2)
+    trainer, model = quiet_trainer([active], max_epochs=1), Multi("none")
+    trainer.fit(model, datamodule=data)
+    data.skip([int(active.history[0].query.indices[0])])
+    data.correct([5], [[1, 1, 0]])
+    view = view_of(tmp_path / "run")
+    assert len(view.skipped) == 1 and view.labels[5] == (1, 1, 0) and view.label_name(view.labels[5]) == "a + b"
+    html_report(tmp_path / "run", tmp_path / "a.html")
+    shown = Page(tmp_path / "a.html").text
+    assert "1 skipped" in shown and ("b + c" in shown or "a + c" in shown)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [RoundRecord(0, 1, [])],
+        [RoundRecord(0, 1, [4, 2])],
+        [RoundRecord(0, 1, [4], {"m": float("nan")})],
+        [RoundRecord(3, 1, [4], {"m": 1e300}, Query(range(700), np.zeros(700)))],
+        [RoundRecord(0, 1, [4], {f"m{i}": float(i) for i in range(30)})],
+    ],
+)
+def test_odd_histories_have_a_page(records, tmp_path, recwarn):
+    html_report(History(records), tmp_path / "a.html", features=np.random.default_rng(0).random((700, 3)))
+    shown = Page(tmp_path / "a.html").text
+    assert "Rounds" in shown and not list(recwarn)
+    assert "200 more are" in shown or not records or records[0].round != 3
+
+
+def test_the_map_is_of_principal_components():
+    points = np.random.default_rng(0).normal(size=(200, 30)) * np.linspace(3, 0.1, 30)
+    centred = points - points.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    found = projected(points)
+    assert np.abs(np.abs(found) - np.abs(centred @ axes[:2].T)).max() < 1e-3
+    state = torch.get_rng_state()
+    assert np.array_equal(found, projected(points)) and torch.equal(state, torch.get_rng_state())
+    for shape in ((1, 4), (5, 1), (2, 2), (3, 500)):
+        assert projected(np.ones(shape)).shape == (shape[0], 2)
+    spread = np.array([20.0, 9.0, *[1.0] * 2998])
+    wide = np.random.default_rng(1).normal(size=(40, 3000)) * spread
+    _, values, _ = np.linalg.svd(wide - wide.mean(0), full_matrices=False)
+    assert np.linalg.norm(projected(wide), axis=0) == pytest.approx(values[:2], rel=0.01)  # found at random
+
+
+@pytest.mark.parametrize(
+    ("features", "error", "message"),
+    [
+        (np.ones((7, 3)), ConfigurationError, "each of the 120 points"),
+        (np.ones(120), ConfigurationError, "matrix of numbers"),
+        (np.full((120, 2), "a"), ConfigurationError, "matrix of numbers"),
+        (np.where(np.arange(240).reshape(120, 2) == 9, np.nan, 1.0), FeatureError, r"points \[4\]"),
+    ],
+)
+def test_features_that_do_not_fit(finished, tmp_path, features, error, message):
+    with pytest.raises(error, match=message):
+        html_report(finished[0], tmp_path / "a.html", features=features)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_metric_is_refused(finished, tmp_path):
+    with pytest.raises(ConfigurationError, match="'accuracy'"):
+        html_report(finished[0], tmp_path / "a.html", metrics=["accuracy"])
+    files = html_report(finished[0], tmp_path / "a.html", metrics=["val_loss"])
+    assert (tmp_path / "a-metrics.png") in files
+
+
+def break_line(folder):
+    lines = (folder / FILENAME).read_text().splitlines()
+    lines[2] = lines[2][:30]
+    (folder / FILENAME).write_text("\n".join(lines) + "\n")
+
+
+def drop_label(folder):
+    events, _ = read_events(folder / FILENAME)
+    next(event for event in events if event["kind"] == "answer")["labels"].pop()
+    (folder / FILENAME).write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (break_line, ResumeError, r"Line 3 of .*journal\.jsonl is no event"),
+        (drop_label, ResumeError, "not a run that this version can read"),
+        (lambda folder: (folder / FILENAME).write_text(""), ResumeError, "does not begin with the header"),
+        (lambda folder: (folder / FILENAME).write_bytes(b"\xff\xfe\x00\n"), ResumeError, "Line 1"),
+        (lambda folder: (folder / FILENAME).write_text('{"kind":"header","format":1}\n'), ResumeError, "not a run"),
+        (lambda folder: (folder / "state.ckpt").write_bytes(b"nonsense"), ResumeError, r"state\.ckpt cannot be read"),
+        (lambda folder: torch.save({"a": 1}, folder / "state.ckpt"), ResumeError, r"state\.ckpt cannot be read"),
+        (lambda folder: (folder / FILENAME).unlink(), ConfigurationError, "holds no journal.jsonl"),
+    ],
+)
+def test_damaged_folders_are_explained(finished, tmp_path, damage, error, message, capsys):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    damage(folder)
+    with pytest.raises(error, match=message):
+        html_report(folder, tmp_path / "a.html")
+    assert main(["report", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("diffal report: ") and said.count("\n") == 1 and len(said) < 500
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_the_command(finished, tmp_path, capsys):
+    np.save(tmp_path / "emb.npy", FEATURES)
+    arguments = ["report", str(finished[0]), "--out", str(tmp_path / "b.html"), "--features", str(tmp_path / "emb.npy")]
+    assert main([*arguments, "--title", "Mine & yours"]) == 0
+    assert str(tmp_path / "b-map.png") in capsys.readouterr().out
+    assert "Mine & yours" in Page(tmp_path / "b.html").words
+    finished[1].history.to_json(tmp_path / "history.json")
+    assert main(["report", str(tmp_path / "history.json")]) == 0
+    assert (tmp_path / "history.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["."], r"no journal.jsonl: it holds runs, so give one of them (run)"),
+        (["text.json"], "no history that `History.to_json` wrote"),
+        (["list.json"], "no history that `History.to_json` wrote"),
+        (["run", "--features", "text.json"], "no .npy or .npz file of numbers"),
+        (["run", "--features", "objects.npy"], "no .npy or .npz file of numbers"),
+        (["run", "--features", "nowhere.npy"], "No such file"),
+        (["run", "--features", "nowhere.npy", "--out", "a.html"], "No such file"),
+        (["run", "--out", "text.json/a.html"], "text.json"),
+        (["run", "--out", "run/journal.jsonl"], "journal.jsonl is no page, and is not replaced"),
+        (["text.json", "--out", "text.json"], "text.json is no page, and is not replaced"),
+    ],
+)
+def test_rubbish_is_refused_in_a_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("run").symlink_to(finished[0])
+    Path("text.json").write_bytes(b"\xff no json " * 1000)
+    Path("list.json").write_text('[{"round": 0}]')
+    np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    assert main(["report", *arguments]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("diffal report: ") and message in said and said.count("\n") == 1 and len(said) < 400
+    assert not list(tmp_path.glob("*.html"))
+    assert Path("run/journal.jsonl").read_bytes()[:1] == b"{" and b"no json" in Path("text.json").read_bytes()
