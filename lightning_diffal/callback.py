@@ -54,7 +54,7 @@ from lightning_diffal.utils.arguments import (
     check_run_dir,
     checked_sampler,
 )
-from lightning_diffal.utils.jsonable import words_for
+from lightning_diffal.utils.jsonable import stable_repr
 from lightning_diffal.utils.modules import Unsaved
 from lightning_diffal.utils.seeding import random_state, restore_random_state
 
@@ -304,7 +304,7 @@ class ActiveLearning(pl.Callback):
     def _settings(self) -> dict[str, str]:
         """What should stay the same throughout a run: it decides which points are asked, and what trains upon them."""
         values = {name: getattr(self, name) for name in ("sampler", "pseudo_labels", "reset", "weights")}
-        return {name: words_for(value) for name, value in {**values, "features": self.extractor.features}.items()}
+        return {name: stable_repr(value) for name, value in {**values, "features": self.extractor.features}.items()}
 
     def compare_settings(self, saved: Mapping[str, str]) -> None:
         """Name the settings that a run goes on with and did not begin with.

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.extras import require
 
 __all__ = ["blobs", "checkerboard", "digits", "npz"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _SPLIT_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _WHOLE_ARRAYS = ("x", "y")

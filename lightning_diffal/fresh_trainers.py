@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from lightning_diffal._lightning import callbacks_of, is_rehearsal, pl, running_eagerly
@@ -16,11 +14,10 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.history import History
 from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import seed_everything
 
 __all__ = ["fit_rounds"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def fit_rounds(

@@ -13,7 +13,7 @@ from typing import Any
 from lightning_diffal.comparison.runs import FORMAT
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.files import replacing
-from lightning_diffal.utils.jsonable import words_for
+from lightning_diffal.utils.jsonable import stable_repr
 
 __all__ = ["ComparisonFolder", "description"]
 
@@ -137,7 +137,7 @@ def description(value: Any) -> Any:
         return {"kind": type(value).__name__, **fields}
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return words_for(value)
+    return stable_repr(value)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from lightning_diffal.statistics import (
     mean_intervals,
     simultaneous_lower_band,
 )
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["Comparison"]
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from lightning_diffal.data.fingerprint import fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.history.history import History
 from lightning_diffal.samplers import QuerySampler
-from lightning_diffal.utils.jsonable import plain
+from lightning_diffal.utils.jsonable import to_jsonable
 from lightning_diffal.utils.seeding import isolated_environment_seed, isolated_random_state, seed_everything
 
 __all__ = ["FORMAT", "RunPlan", "callback_of", "execute", "prepared", "quiet", "threads"]
@@ -192,9 +192,9 @@ def _as_plain(history: History) -> dict[str, Any]:
     figures = list(dict.fromkeys(name for summary in summaries for name in summary))
     return {
         "n_labelled": [record.n_labelled for record in history],
-        "metrics": {name: plain([record.metrics.get(name) for record in history]) for name in metrics},
+        "metrics": {name: to_jsonable([record.metrics.get(name) for record in history]) for name in metrics},
         "seconds": {name: [_rounded(record.seconds.get(name)) for record in history] for name in parts},
-        "query_summary": {name: plain([summary.get(name) for summary in summaries]) for name in figures},
+        "query_summary": {name: to_jsonable([summary.get(name) for summary in summaries]) for name in figures},
         "initial": history[0].labelled.tolist(),
         "asked": [record.query.indices.tolist() for record in history if record.query is not None],
         "stop_reason": history[-1].stop_reason,

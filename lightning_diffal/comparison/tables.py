@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_diffal.utils.files import replacing, write_csv
-from lightning_diffal.utils.jsonable import plain
+from lightning_diffal.utils.jsonable import to_jsonable
 
 if TYPE_CHECKING:
     from lightning_diffal.comparison.records import Difference, Reach, Summary
@@ -234,8 +234,8 @@ def write_json(
         "metric": comparison.metric,
         "settings": comparison.settings,
         "n_labelled": comparison.counts.tolist(),
-        "samplers": {s.name: {**plain(s), "scores": plain(comparison.scores[s.name])} for s in summaries},
-        "differences": [plain(d) for d in differences],
+        "samplers": {s.name: {**to_jsonable(s), "scores": to_jsonable(comparison.scores[s.name])} for s in summaries},
+        "differences": [to_jsonable(d) for d in differences],
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")

@@ -23,10 +23,10 @@ from lightning_diffal.labels.initial import InitialLabels
 from lightning_diffal.labels.targets import Target
 from lightning_diffal.processes.spawned import Handback
 from lightning_diffal.pseudo_labels.joined import JoinedPoints
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["ActiveDataModule"]
 
-IntArray = npt.NDArray[np.int64]
 Module = TypeVar("Module", bound="ActiveDataModule")
 
 _TRAINING_ONLY = ("shuffle", "drop_last")

@@ -7,7 +7,6 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from lightning_diffal._lightning import rank_zero_warn
@@ -20,12 +19,12 @@ from lightning_diffal.labels.initial import InitialLabels, check_targets, initia
 from lightning_diffal.labels.pool import LabelledPool
 from lightning_diffal.labels.targets import MISSING, Label, Target, parse_label, read_target
 from lightning_diffal.processes.spawned import Handback
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.files import write_csv
 from lightning_diffal.utils.seeding import isolated_random_state
 
 __all__ = ["LabelledPoints"]
 
-IntArray = npt.NDArray[np.int64]
 
 # Reads of one item that tell whether it is augmented: a flip with even odds goes unnoticed once in sixteen times.
 _READS = 5

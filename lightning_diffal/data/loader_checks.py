@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import IterableDataset
 
 from lightning_diffal._lightning import is_overridden, monitors, pl
 from lightning_diffal.data.views import LabelledDataset, covered_indices, goes_over_labels, shown_labels
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, LoaderMismatchError
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import isolated_random_state
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ __all__ = [
     "checked_length",
 ]
 
-IntArray = npt.NDArray[np.int64]
 
 _READ = 3  # items, to see whose labels they show
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")

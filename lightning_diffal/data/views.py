@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler
 
 from lightning_diffal._lightning import user_sampler
 from lightning_diffal.exceptions import InvalidLabelError
 from lightning_diffal.labels.targets import MISSING, Label, Target, parse_label, read_target, with_target
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "goes_over_labels", "shown_labels"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 class _View(Dataset[Any], ABC):

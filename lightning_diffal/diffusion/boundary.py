@@ -7,10 +7,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["check_steps", "class_boundary", "distinct_points", "group_labelled"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def class_boundary(

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from lightning_diffal.diffusion.boundary import check_steps, class_boundary, distinct_points, group_labelled
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = [
     "DEFAULT_N_STEPS",
@@ -28,8 +29,6 @@ __all__ = [
     "multilabel_summary",
 ]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 DEFAULT_N_STEPS = 10
 """Steps of diffusion where nobody says how many; for the evidence see `examples/label_efficiency.md`.

@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.head import are_probabilities, to_probabilities
+from lightning_diffal.utils.aliases import FloatArray
 from lightning_diffal.utils.seeding import isolated_random_state
 
 __all__ = ["DropoutPasses", "dropout_modules"]
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def dropout_modules(module: nn.Module) -> list[nn.Module]:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from lightning_diffal.features.calls import HINT, call_forward, call_method, flo
 from lightning_diffal.features.dropout import DropoutPasses
 from lightning_diffal.features.head import Head, find_head, rows_before, to_probabilities
 from lightning_diffal.labels.targets import Target, without_target
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.seeding import isolated_random_state
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ __all__ = ["KNOWN_REQUIREMENTS", "FeatureExtractor"]
 
 KNOWN_REQUIREMENTS = frozenset({"features", "probabilities", "mc_probabilities"})
 """What a sampler may require."""
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 
 class FeatureExtractor:

@@ -6,18 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.graph import weights as graph
 from lightning_diffal.graph.sharded import sharded_graph
 from lightning_diffal.neighbors.nearest import NeighborBackend, nearest_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["PointGraph", "build_point_graph", "neighbor_lists"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Lists = Callable[[FloatArray, IntArray | None], tuple[IntArray, FloatArray]]
 """Neighbour lists of all nodes, or of some rows of them."""
 

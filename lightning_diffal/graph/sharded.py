@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.graph import weights as graph
 from lightning_diffal.processes.shards import ShardedRows, Shards
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["sharded_graph"]
-
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 
 def sharded_graph(

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
 # The rest, on rows of the matrices, is for `lightning_diffal.processes.shards`.
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _LARGEST_EXPONENT = 40.0
 _BLOCK_VALUES = 2**22

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history.tables import json_record, names_of, record_json, table_rows
 from lightning_diffal.samplers.base import Query
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arrays import array_from_state, array_state
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.files import replacing, write_csv
 
 __all__ = ["History", "RoundRecord", "moved_query", "records_equal"]
 
-IntArray = npt.NDArray[np.int64]
 
 _SHOWN_ROWS = 24
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.jsonable import plain
+from lightning_diffal.utils.jsonable import to_jsonable
 
 if TYPE_CHECKING:
     from lightning_diffal.history.history import RoundRecord
@@ -48,16 +48,16 @@ def record_json(record: RoundRecord) -> dict[str, Any]:
         "seed": record.seed,
         "n_labelled": record.n_labelled,
         "labelled": record.labelled.tolist(),
-        "metrics": plain(record.metrics),
+        "metrics": to_jsonable(record.metrics),
         "query": None
         if query is None
         else {
             "indices": query.indices.tolist(),
-            "scores": plain(query.scores),
-            "details": {name: plain(values) for name, values in query.details.items()},
-            "summary": plain(query.summary),
+            "scores": to_jsonable(query.scores),
+            "details": {name: to_jsonable(values) for name, values in query.details.items()},
+            "summary": to_jsonable(query.summary),
         },
-        "seconds": plain(record.seconds),
+        "seconds": to_jsonable(record.seconds),
         "stop_reason": record.stop_reason,
     }
 

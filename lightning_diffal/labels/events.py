@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.labels.targets import Label
+from lightning_diffal.utils.aliases import IntArray
 
 if TYPE_CHECKING:
     from lightning_diffal.labels.pool import LabelledPool
 
 __all__ = ["make_event", "positions_of", "replay"]
 
-IntArray = npt.NDArray[np.int64]
 Event = dict[str, Any]
 
 

@@ -8,13 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["as_indices", "unique_ids"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def as_indices(indices: Any, n_points: int, name: str = "indices") -> IntArray:

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
 from lightning_diffal.labels.ids import as_indices
 from lightning_diffal.labels.targets import Label, parse_label
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import generator_of
 
 __all__ = ["InitialLabels", "check_targets", "draw_initial", "initial_points"]
 
-IntArray = npt.NDArray[np.int64]
 InitialLabels = int | Iterable[int] | Mapping[int, Any]
 
 

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, ResumeError
 from lightning_diffal.labels.events import make_event
 from lightning_diffal.labels.ids import as_indices, unique_ids
 from lightning_diffal.labels.targets import Label
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["LabelledPool"]
 
-IntArray = npt.NDArray[np.int64]
 
 _POOL, _PENDING, _LABELLED, _SKIPPED = range(4)
 _NAMES = ("in the pool", "pending", "labelled", "skipped")

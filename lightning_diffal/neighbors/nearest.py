@@ -14,12 +14,11 @@ import torch
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.neighbors.search import descent_search, exact_search, order_by_distance
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.matrices import float32_rows
 
 __all__ = ["NeighborBackend", "auto_backend", "nearest_neighbors", "nearest_rows"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 NeighborBackend = Callable[[FloatArray, int], tuple[Any, Any]]
 
 _METRICS = ("euclidean", "cosine")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lightning_diffal.neighbors.nearest import scaled_points
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["projected_search"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _AXES = 64
 _SAMPLE = 10_000  # points that the axes are found from

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lightning_diffal.utils.aliases import FloatArray, IntArray
+
 __all__ = ["descent_search", "exact_search", "order_by_distance"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Lists = tuple[IntArray, npt.NDArray[np.float64]]
 
 _SPARE = 8  # columns shortlisted beyond k, since the Gram form orders close neighbours only roughly

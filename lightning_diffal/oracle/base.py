@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, InvalidTypeError
 from lightning_diffal.labels.targets import Label, parse_label
 from lightning_diffal.samplers.base import Query
+from lightning_diffal.utils.aliases import IntArray
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["PENDING", "SKIP", "Oracle", "Question", "checked_answers", "checked_corrections"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 class _Mark:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError, InvalidTypeError
 from lightning_diffal.oracle.base import PENDING, SKIP, Oracle, Question
@@ -17,6 +16,7 @@ from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table
 from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_choice, check_waiting
 from lightning_diffal.utils.files import replacing
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileOracle"]
 
-IntArray = npt.NDArray[np.int64]
 
 _NAME = re.compile(r"query-\d+\.(csv|jsonl)")
 _MARK = "run.txt"

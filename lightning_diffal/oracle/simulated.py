@@ -6,18 +6,14 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from lightning_diffal.exceptions import InvalidLabelError, InvalidTypeError
 from lightning_diffal.oracle.base import PENDING, Oracle
+from lightning_diffal.utils.aliases import IntArray
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["CallableOracle", "DatasetOracle", "as_oracle"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 class DatasetOracle(Oracle):

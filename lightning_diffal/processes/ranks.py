@@ -15,21 +15,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
 from lightning_diffal._lightning import pl
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.processes.shards import Shards, quoted
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["Ranks", "share_labels"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 _PATIENCE = datetime.timedelta(days=7)

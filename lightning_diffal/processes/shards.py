@@ -11,16 +11,14 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 import torch.distributed as dist
 
+from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
+
 __all__ = ["ShardedRows", "Shards", "current_shards", "quoted"]
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 

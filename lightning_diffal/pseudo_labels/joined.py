@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lightning_diffal.labels.events import positions_of
 from lightning_diffal.pseudo_labels.rule import PseudoLabelled
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["JoinedPoints", "draw_joined", "pseudo_figures", "pseudo_state"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from lightning_diffal.graph.point_graph import PointGraph, build_point_graph, ne
 from lightning_diffal.neighbors.nearest import NeighborBackend
 from lightning_diffal.samplers.base import QueryData
 from lightning_diffal.samplers.points import check_choice, check_count, check_features
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["PseudoLabelled", "PseudoLabels", "as_pseudo_labels", "choose_pseudo_labels", "relative_margin"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _LABELS_PER_CLASS = 4
 

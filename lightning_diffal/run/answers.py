@@ -7,20 +7,19 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal._lightning import pl, rank_zero_info, rank_zero_warn, received_sigterm
 from lightning_diffal.exceptions import DiffalError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.oracle import SKIP, Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.samplers.base import Query
+from lightning_diffal.utils.aliases import IntArray
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["collect_answers", "count_answers", "take_late_answers", "waiting_reason"]
 
-IntArray = npt.NDArray[np.int64]
 Checked = tuple[dict[int, Label], list[int], dict[int, Label]]
 """Corrections, points to skip, labels."""
 

@@ -7,23 +7,21 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal._lightning import pl
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.seeding import generator_of
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
-__all__ = ["Reading"]
+__all__ = ["ModelPass"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _FEATURES = 1  # place in the run that draws random numbers from a generator of its own
 
 
-class Reading:
+class ModelPass:
     """One pass over the data set, made when something of it is first asked for. Every process holds its share.
 
     Args:

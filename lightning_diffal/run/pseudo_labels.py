@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lightning_diffal.data.loader_checks import check_pseudo_labels
 from lightning_diffal.pseudo_labels.joined import draw_joined, pseudo_state
 from lightning_diffal.pseudo_labels.rule import PseudoLabelled, PseudoLabels, choose_pseudo_labels
-from lightning_diffal.run.model_pass import Reading
+from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.samplers import DiffusionSampler
 from lightning_diffal.utils.seeding import generator_of
 
@@ -22,7 +22,7 @@ __all__ = ["join_pseudo_labels", "renew_pseudo_labels"]
 _PSEUDO_LABELS = 3  # place in the run that draws random numbers from a generator of its own
 
 
-def renew_pseudo_labels(active: ActiveLearning, reading: Reading) -> None:
+def renew_pseudo_labels(active: ActiveLearning, model_pass: ModelPass) -> None:
     """Choose the pseudo-labels that the next round trains upon, by features of the model that has trained last.
 
     The features are those of the query where this fit has read them; else they are read again, by the same weights.
@@ -30,7 +30,7 @@ def renew_pseudo_labels(active: ActiveLearning, reading: Reading) -> None:
 
     Args:
         active: the run, after all answers have arrived.
-        reading: of that model.
+        model_pass: of that model.
 
     Raises:
         ConfigurationError: multi-label targets.
@@ -43,8 +43,8 @@ def renew_pseudo_labels(active: ActiveLearning, reading: Reading) -> None:
     num_classes = data.num_classes or len(np.unique(data.labels))
     if not state.has_trained or len(data.train_indices) < rule.begins_at(num_classes):
         return
-    features = reading.rows(frozenset({"features"}))["features"]
-    with reading.timed("pseudo_labels"):
+    features = model_pass.rows(frozenset({"features"}))["features"]
+    with model_pass.timed("pseudo_labels"):
         chosen = active.ranks.decide(lambda: _choose(active, rule, features))
     state.pseudo_labels = pseudo_state(chosen, rule.labelled_share, data.pool.ids)
 

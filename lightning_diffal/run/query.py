@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError
-from lightning_diffal.run.model_pass import Reading
+from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.samplers.base import Query, QueryData
 from lightning_diffal.utils.seeding import generator_of
 
@@ -50,13 +50,13 @@ def _size_or_reason(active: ActiveLearning) -> int | str:
     return min(active.query_size, left)
 
 
-def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
+def ask(active: ActiveLearning, query_size: int, model_pass: ModelPass) -> Query:
     """Choose the points to ask next. Every process gets the same answer.
 
     Args:
         active: the run.
         query_size: how many.
-        reading: of the model that has just trained.
+        model_pass: of the model that has just trained.
 
     Returns:
         The sampler's query, checked.
@@ -64,9 +64,9 @@ def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
     data, state, ranks = active.data, active.state, active.ranks
     shown = active.shown
     n_points = len(data.pool)
-    with reading.timed("features"):
-        shared = _shares_selection(active, n_points, reading.own() if shown else {})
-    rows = reading.rows(shown, everywhere=shared)
+    with model_pass.timed("features"):
+        shared = _shares_selection(active, n_points, model_pass.own() if shown else {})
+    rows = model_pass.rows(shown, everywhere=shared)
     labels = data.labels
 
     def choose() -> Query:
@@ -86,7 +86,7 @@ def ask(active: ActiveLearning, query_size: int, reading: Reading) -> Query:
             checked_query(active.sampler.select(known, query_size, generator), known, query_size), known
         )
 
-    with reading.timed("select"):
+    with model_pass.timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)
 
 

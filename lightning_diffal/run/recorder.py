@@ -88,7 +88,7 @@ class Recorder:
         data.pool.observer = None if recorder.folder is None else recorder.folder.journal.record
         return recorder
 
-    def go_to_border(self, module: pl.LightningModule) -> bool:
+    def restore_round_end(self, module: pl.LightningModule) -> bool:
         """Go to where the round that trains had ended, if the folder kept that.
 
         Args:

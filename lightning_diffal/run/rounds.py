@@ -15,7 +15,7 @@ from lightning_diffal._lightning import pl, rank_zero_info
 from lightning_diffal.history.history import RoundRecord
 from lightning_diffal.pseudo_labels.joined import pseudo_figures
 from lightning_diffal.run.answers import collect_answers, count_answers, take_late_answers, waiting_reason
-from lightning_diffal.run.model_pass import Reading
+from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels, renew_pseudo_labels
 from lightning_diffal.run.query import ask, joined, next_query_size
 from lightning_diffal.run.recorder import Recorder
@@ -54,7 +54,7 @@ class Rounds:
         self.recorder = active.recorder or Recorder(active, None)
         self.seconds: dict[str, float] = {}
         self.is_idle = True  # nothing was asked and nothing has trained yet
-        self.reading: Reading | None = None  # of the model that has trained last
+        self.model_pass: ModelPass | None = None  # of the model that has trained last
 
     def run(self) -> None:
         """Train, ask, train again; ends with the reason in the last record."""
@@ -107,7 +107,7 @@ class Rounds:
         if not (self.trainer.fit_loop.done and lightning.ends_with_more(self.trainer)):
             return False
         self.active.forget_resumed_state()
-        if self.recorder.go_to_border(self.module):
+        if self.recorder.restore_round_end(self.module):
             self.state = self.active.state
             return True
         self.state.phase = "redo"
@@ -235,14 +235,14 @@ class Rounds:
             if self.is_idle and not self.recorder.is_behind:  # else people have just been asked
                 take_late_answers(self.trainer, active)
             return size
-        self.reading = self.reading or Reading(self.trainer, active, self._timed)
-        self._log(measure_stability(active, self.reading))
+        self.model_pass = self.model_pass or ModelPass(self.trainer, active, self._timed)
+        self._log(measure_stability(active, self.model_pass))
         reason = active.ranks.decide(lambda: reason_to_stop(active.stopping, active.history))
         if reason is not None:
             return reason
         query = self.recorder.replayed_query()
         if query is None:
-            query = ask(active, size, self.reading)
+            query = ask(active, size, self.model_pass)
             asked = query
             active.ranks.decide(lambda: self.recorder.write_down(asked))
         record.query = query if record.query is None else joined(record.query, query)
@@ -252,7 +252,7 @@ class Rounds:
         active.hand_back(self.trainer)
         self._log(dict(query.summary))
         if active.pseudo_labels is None:
-            self.reading = None  # people may take their time, and it is large
+            self.model_pass = None  # people may take their time, and it is large
         return None
 
     def _collect(self) -> str | None:
@@ -276,8 +276,8 @@ class Rounds:
             f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
         )
-        renew_pseudo_labels(active, self.reading or Reading(self.trainer, active, self._timed))
-        self.reading = None  # the model that it is of is about to train again
+        renew_pseudo_labels(active, self.model_pass or ModelPass(self.trainer, active, self._timed))
+        self.model_pass = None  # the model that it is of is about to train again
         state.round, state.phase, state.asked = state.round + 1, "train", []
         state.history[-1].stop_reason = None  # it goes on
         active.hand_back(self.trainer)

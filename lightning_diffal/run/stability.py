@@ -10,16 +10,15 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.pool import LabelledPool
-from lightning_diffal.run.model_pass import Reading
+from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.stopping.base import KAPPA, stop_set_size
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arrays import array_from_state, array_state
 
 if TYPE_CHECKING:
     from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["check_single_label", "cohen_kappa", "measure_stability", "stop_set"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
@@ -68,7 +67,7 @@ def stop_set(pool: LabelledPool, size: int | None, seed: int) -> tuple[IntArray,
     return keys[order], order
 
 
-def measure_stability(active: ActiveLearning, reading: Reading) -> dict[str, float]:
+def measure_stability(active: ActiveLearning, model_pass: ModelPass) -> dict[str, float]:
     """Compare the model that has just trained with that of the round before, where a stopping rule goes by it.
 
     The figure joins the record's metrics, and the predictions the run's state. Measured once a round: a later fit
@@ -76,7 +75,7 @@ def measure_stability(active: ActiveLearning, reading: Reading) -> dict[str, flo
 
     Args:
         active: the run, after a round.
-        reading: of its model.
+        model_pass: of its model.
 
     Returns:
         What was measured now.
@@ -91,7 +90,7 @@ def measure_stability(active: ActiveLearning, reading: Reading) -> dict[str, flo
         return {}
     check_single_label(active)
     keys, positions = stop_set(active.data.pool, size, state.seed)
-    predicted = reading.predictions(positions)
+    predicted = model_pass.predictions(positions)
 
     def compare() -> tuple[dict[str, Any], float | None]:
         assert predicted is not None, "on the first process"

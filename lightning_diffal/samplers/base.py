@@ -17,11 +17,9 @@ import numpy.typing as npt
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers.points import check_count
 from lightning_diffal.samplers.query_data import QueryData
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["Query", "QueryData", "QuerySampler", "ScoreSampler", "best_candidates"]
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

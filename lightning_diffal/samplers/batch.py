@@ -12,12 +12,10 @@ from lightning_diffal import diffusion
 from lightning_diffal.graph.point_graph import PointGraph
 from lightning_diffal.processes.shards import ShardedRows
 from lightning_diffal.samplers.base import QueryData
+from lightning_diffal.utils.aliases import BoolArray, FloatArray, IntArray
 
 __all__ = ["EXPLORED", "Batch", "coverage", "guidance", "mean_coverage", "pick_batch", "weakness"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 EXPLORED = 3.0
 """Label equivalents from which on a point counts as explored."""

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
+from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["PermutedGenerator", "check_query_sampler"]
 
-IntArray = npt.NDArray[np.int64]
 Values = dict[str, Any]
 
 _N, _D, _C = 60, 4, 3

@@ -6,7 +6,6 @@ import hashlib
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal import diffusion
 from lightning_diffal.exceptions import ConfigurationError
@@ -17,11 +16,10 @@ from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 from lightning_diffal.samplers.baselines.uncertainty import checked_probabilities
 from lightning_diffal.samplers.batch import EXPLORED, coverage, guidance, mean_coverage, pick_batch, weakness
 from lightning_diffal.samplers.points import check_choice, check_count, check_features
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["DiffusionSampler"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _SHARED_FROM = 20_000  # points from which on several processes share the work; below, it takes a second or two
 

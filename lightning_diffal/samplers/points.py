@@ -10,6 +10,7 @@ import numpy.typing as npt
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.neighbors.nearest import scaled_points
 from lightning_diffal.samplers.query_data import QueryData
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = [
     "KeyedPoints",
@@ -22,8 +23,6 @@ __all__ = [
     "squared_distances",
 ]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 METRICS = ("euclidean", "cosine")
 

@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.matrices import float32_rows
 
 __all__ = ["QueryData"]
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

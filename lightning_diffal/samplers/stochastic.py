@@ -14,7 +14,6 @@ from lightning_diffal.samplers.points import check_choice, check_count
 
 __all__ = ["StochasticSampler", "log_weights"]
 
-FloatArray = npt.NDArray[np.float32]
 
 _MODES = ("power", "softmax", "softrank")
 

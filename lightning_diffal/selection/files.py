@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 from lightning_diffal.labels.ids import unique_ids
@@ -18,11 +17,11 @@ from lightning_diffal.oracle.base import PENDING, SKIP
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, holds_several, parts_of
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Row, Table, read_table
+from lightning_diffal.utils.aliases import FloatArray
 from lightning_diffal.utils.matrices import float32_rows
 
 __all__ = ["Known", "check_out", "load_features", "read_ids", "read_labels", "read_pending"]
 
-FloatArray = npt.NDArray[np.float32]
 PathLike = str | os.PathLike[str]
 
 _ASKED_BY_US = "suggested_label"  # a column that only our own query files have

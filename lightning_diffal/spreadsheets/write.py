@@ -17,7 +17,7 @@ from torch.utils.data import Subset
 from lightning_diffal.labels.targets import Label, without_target
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.files import escape_cell, replacing
-from lightning_diffal.utils.jsonable import plain
+from lightning_diffal.utils.jsonable import to_jsonable
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -85,7 +85,7 @@ def _suggestion(query: Query, place: int, class_names: Sequence[str] | None) -> 
     if predicted.ndim == 0 and predicted < 0:
         return None, None
     label: Label = int(predicted) if predicted.ndim == 0 else tuple(int(v) for v in predicted)
-    sure = confidence({name: plain(values[place]) for name, values in query.details.items()})
+    sure = confidence({name: to_jsonable(values[place]) for name, values in query.details.items()})
     return class_words(label, class_names), None if sure is None else float(f"{sure:.3g}")
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["float32_rows"]
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+__all__ = ["float32_rows"]
 
 
 def float32_rows(matrix: npt.NDArray[Any]) -> tuple[FloatArray, IntArray]:

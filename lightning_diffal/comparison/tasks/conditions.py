@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import generator_of
 
 __all__ = ["CONDITIONS", "apply_condition"]
 
-IntArray = npt.NDArray[np.int64]
 
 _PLACE = 1  # of the run's seed: the condition draws from a generator of its own
 

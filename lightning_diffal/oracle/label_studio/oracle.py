@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
@@ -25,14 +24,13 @@ from lightning_diffal.oracle.label_studio.tasks import (
     make_task,
     to_name_of,
 )
+from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_waiting
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["LabelStudioOracle"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 class LabelStudioOracle(Oracle):

@@ -16,7 +16,7 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.targets import Target, without_target
 from lightning_diffal.oracle.base import Question
 from lightning_diffal.spreadsheets.write import confidence
-from lightning_diffal.utils.jsonable import plain
+from lightning_diffal.utils.jsonable import to_jsonable
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -197,12 +197,12 @@ def make_task(
         raise ConfigurationError(f"`task_data` cannot set {taken}: these names are taken in the tasks of Label Studio.")
     names, pool, query = label_names(data), data.pool, question.query
     places = np.flatnonzero(query.indices == index)
-    details = {n: plain(v[places[0]]) for n, v in query.details.items()} if len(places) else {}
+    details = {n: to_jsonable(v[places[0]]) for n, v in query.details.items()} if len(places) else {}
     content = content_digest(data, index)
     shown = {**fields, ID: pool.id_of(index), ROUND: question.round, WHY: _why(details)}
     meta: dict[str, Any] = {"run": question.run_id, "round": question.round}
     if len(places):
-        meta |= {"order": int(places[0]), "score": plain(query.scores[places[0]]), **details}
+        meta |= {"order": int(places[0]), "score": to_jsonable(query.scores[places[0]]), **details}
     if "nearest_labelled" in details:
         nearest = details["nearest_labelled"]
         label = pool.labels_of(np.array([nearest])).get(nearest)

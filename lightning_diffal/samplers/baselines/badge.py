@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.neighbors.nearest import scaled_points
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
 from lightning_diffal.samplers.baselines.kmeans import draw_by_weight
 from lightning_diffal.samplers.baselines.uncertainty import checked_probabilities
 from lightning_diffal.samplers.points import check_count, check_features
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["BADGESampler", "gradient_factors", "squared_gradient_distances"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _CACHED_VALUES = 2**18  # of a temporary that is read again at once
 

@@ -9,10 +9,9 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers.base import QueryData, ScoreSampler
 from lightning_diffal.samplers.baselines.uncertainty import entropy
 from lightning_diffal.samplers.points import check_count
+from lightning_diffal.utils.aliases import FloatArray
 
 __all__ = ["BALDSampler", "mutual_information"]
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def mutual_information(mean_probabilities: npt.ArrayLike, mean_entropy: npt.ArrayLike) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
 from lightning_diffal.samplers.points import (
@@ -14,11 +13,9 @@ from lightning_diffal.samplers.points import (
     nearest_squared,
     squared_distances,
 )
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["CoreSetSampler", "k_center_greedy"]
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 
 def k_center_greedy(points: FloatArray, nearest: FloatArray, size: int) -> tuple[IntArray, FloatArray]:

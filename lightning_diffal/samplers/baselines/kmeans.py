@@ -11,11 +11,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.samplers.points import squared_distances
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["draw_by_weight", "kmeans"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _POINTS_PER_CLUSTER = 256
 _ITERATIONS = 25

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
@@ -17,12 +16,10 @@ from lightning_diffal.samplers.points import (
     nearest_squared,
     squared_distances,
 )
+from lightning_diffal.utils.aliases import BoolArray, FloatArray, IntArray
 
 __all__ = ["ProbCoverSampler", "greedy_cover", "pure_radius"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 _PURITY_SAMPLE = 2048
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
 from lightning_diffal.samplers.baselines.kmeans import kmeans
 from lightning_diffal.samplers.points import METRICS, KeyedPoints, check_choice, check_count, keyed_points
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["TypiClustSampler", "mean_neighbor_distances"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 _SMALL = 5  # clusters of so few points come last
 

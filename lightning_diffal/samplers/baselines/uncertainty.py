@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers.base import QueryData, ScoreSampler
+from lightning_diffal.utils.aliases import FloatArray
 
 __all__ = [
     "EntropySampler",
@@ -20,7 +21,6 @@ __all__ = [
     "margin",
 ]
 
-FloatArray = npt.NDArray[np.float32]
 
 _TOLERANCE = 1e-3  # probabilities that went through half precision
 
