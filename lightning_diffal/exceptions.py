@@ -11,6 +11,7 @@ __all__ = [
     "LoaderMismatchError",
     "ResumeError",
     "ServerError",
+    "TransitionError",
 ]
 
 
@@ -52,3 +53,7 @@ class ResumeError(DiffalError, RuntimeError):
 
 class ServerError(DiffalError, RuntimeError, ConnectionError):
     """A server that cannot be reached, or refuses what it is asked. Nothing was applied, and nothing is lost."""
+
+
+class TransitionError(DiffalError, RuntimeError):
+    """A step that the run cannot take in its present phase: a fault of this package, or of code that drives it."""

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history.tables import json_record, names_of, record_json, table_rows
-from lightning_diffal.samplers.base import Query
+from lightning_diffal.samplers.base import Query, moved_indices
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arrays import array_from_state, array_state
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.files import replacing, write_csv
 
-__all__ = ["History", "RoundRecord", "moved_query", "records_equal"]
+__all__ = ["History", "RoundRecord", "records_equal"]
 
 
 _SHOWN_ROWS = 24
@@ -72,9 +72,9 @@ class RoundRecord:
         Args:
             position: the present position of each point by its old one.
         """
-        self.labelled = np.sort(_moved(self.labelled, position))
+        self.labelled = np.sort(moved_indices(self.labelled, position))
         if self.query is not None:
-            self.query = moved_query(self.query, position)
+            self.query = self.query.moved(position)
 
     def __repr__(self) -> str:
         metrics = "".join(f", {name}={value:.4g}" for name, value in self.metrics.items())
@@ -261,28 +261,6 @@ def records_equal(a: Iterable[RoundRecord], b: Iterable[RoundRecord]) -> bool:
     """
     first, second = list(a), list(b)
     return len(first) == len(second) and all(map(_same_record, first, second))
-
-
-def moved_query(query: Query, position: Callable[[int], int]) -> Query:
-    """A query whose points stand elsewhere now.
-
-    Args:
-        query: as it was asked.
-        position: the present position of each point by its old one.
-
-    Example:
-        >>> query = moved_query(Query([4, 2], [0.5, 0.25]), lambda index: 10 + index)
-        >>> query.indices, query.scores
-        (array([14, 12]), array([0.5 , 0.25], dtype=float32))
-    """
-    details = dict(query.details)
-    if "nearest_labelled" in details:
-        details["nearest_labelled"] = _moved(details["nearest_labelled"], position)
-    return Query(_moved(query.indices, position), query.scores, details, query.summary)
-
-
-def _moved(indices: npt.NDArray[Any], position: Callable[[int], int]) -> npt.NDArray[Any]:
-    return np.array([index if index < 0 else position(index) for index in indices.tolist()], dtype=indices.dtype)
 
 
 def _same_record(a: RoundRecord, b: RoundRecord) -> bool:

@@ -34,6 +34,7 @@ def make_event(
         round_: the round in which the labels arrive.
 
     Example:
+        >>> import numpy as np
         >>> make_event("answer", np.array([4]), None, {4: (0, 1)}, 2)
         {'kind': 'answer', 'indices': [4], 'labels': [[0, 1]], 'round': 2}
     """

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, Query
-from lightning_diffal.cli.main import main
+from lightning_diffal.cli import main
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, ResumeError
 from lightning_diffal.history.history import History, RoundRecord, records_equal
 from lightning_diffal.history.journal import FILENAME, read_events
