@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Literal
 
 from lightning_diffal._lightning import (
     LoopLimits,
@@ -16,9 +16,11 @@ from lightning_diffal._lightning import (
     pl,
     pristine_callbacks,
     rank_zero_warn,
+    rest_finders,
     resume_iterator,
     splits_the_model,
     stopped_inside_epoch,
+    wake_finders,
 )
 from lightning_diffal.data.loader_checks import check_train_loader
 from lightning_diffal.exceptions import ConfigurationError
@@ -31,35 +33,13 @@ from lightning_diffal.run.checkpoint import KEY, hand_back, restore_run, run_con
 from lightning_diffal.run.context import Resumed, RunContext
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels
 from lightning_diffal.run.rounds import Rounds
-from lightning_diffal.run.settings import RunSettings
+from lightning_diffal.run.settings import RunSettings, Setting
 from lightning_diffal.run.start import begin_fit, take_data
 from lightning_diffal.samplers import QuerySampler
 from lightning_diffal.stopping.base import Rule, StoppingRule
 from lightning_diffal.utils.seeding import random_state, restore_random_state
 
 __all__ = ["ActiveLearning"]
-
-T = TypeVar("T")
-
-
-class _Setting(Generic[T]):
-    """An argument that can be read and set later; setting it checks it as the constructor does."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, active: None, owner: type) -> _Setting[T]: ...
-    @overload
-    def __get__(self, active: ActiveLearning, owner: type) -> T: ...
-    def __get__(self, active: ActiveLearning | None, owner: type) -> _Setting[T] | T:
-        if active is None:
-            return self
-        value: T = getattr(active._context.settings, self.name)
-        return value
-
-    def __set__(self, active: ActiveLearning, value: Any) -> None:
-        setattr(active._context.settings, self.name, value)
 
 
 class ActiveLearning(ActiveCallback):
@@ -129,23 +109,23 @@ class ActiveLearning(ActiveCallback):
         [4, 7, 10]
     """
 
-    sampler = _Setting[QuerySampler]()
-    query_size = _Setting[int]()
-    max_rounds = _Setting[int | None]()
-    budget = _Setting[int | None]()
-    max_time = _Setting[float | None]()
-    oracle = _Setting[Oracle]()
-    min_answers = _Setting[int | None]()
-    features = _Setting[str]()
-    reset = _Setting[str | float]()
-    weights = _Setting[str]()
-    pseudo_labels = _Setting[PseudoLabels | None]()
-    stopping = _Setting[tuple[StoppingRule, ...]]()
-    test_each_round = _Setting[bool]()
-    run_dir = _Setting[str | PathLike[str] | Literal[False] | None]()
-    on_journal_ahead = _Setting[str]()
-    on_interrupted_round = _Setting[str]()
-    seed = _Setting[int | None]()
+    sampler = Setting[QuerySampler]()
+    query_size = Setting[int]()
+    max_rounds = Setting[int | None]()
+    budget = Setting[int | None]()
+    max_time = Setting[float | None]()
+    oracle = Setting[Oracle]()
+    min_answers = Setting[int | None]()
+    features = Setting[str]()
+    reset = Setting[str | float]()
+    weights = Setting[str]()
+    pseudo_labels = Setting[PseudoLabels | None]()
+    stopping = Setting[tuple[StoppingRule, ...]]()
+    test_each_round = Setting[bool]()
+    run_dir = Setting[str | PathLike[str] | Literal[False] | None]()
+    on_journal_ahead = Setting[str]()
+    on_interrupted_round = Setting[str]()
+    seed = Setting[int | None]()
 
     def __init__(
         self,
@@ -238,8 +218,11 @@ class ActiveLearning(ActiveCallback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check labels and model before anything trains; ask first where something else trains before the rounds."""
         begin_fit(self._context, trainer, pl_module)
+        wake_finders(trainer)
         if finds_settings(trainer):
             Rounds(trainer, self._context).ask_first()
+            if not len(self._context.data.labelled_indices):  # people have not answered yet
+                rest_finders(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a training loader that does not cover exactly the points that train."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_diffal.exceptions import InvalidLabelError, InvalidTypeError
-from lightning_diffal.oracle.base import PENDING, Oracle
+from lightning_diffal.labels.marks import PENDING
+from lightning_diffal.oracle.base import Oracle
 from lightning_diffal.utils.aliases import IntArray
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info, rank_z
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
-from lightning_diffal.labels.events import positions_of, replay
+from lightning_diffal.labels.events import positions_of
+from lightning_diffal.labels.replay import replay
 from lightning_diffal.run.checkpoint import KEY, restore_run, run_contents
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.run_folder import open_run_folder

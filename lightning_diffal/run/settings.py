@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.features.extractor import KNOWN_REQUIREMENTS
@@ -16,7 +16,36 @@ from lightning_diffal.stopping.base import StoppingRule, as_rules
 from lightning_diffal.utils.arguments import as_seconds, check_choice, check_integers, check_reset, check_run_dir
 from lightning_diffal.utils.jsonable import stable_repr
 
-__all__ = ["RunSettings", "checked_sampler"]
+__all__ = ["RunSettings", "Setting", "checked_sampler"]
+
+
+T = TypeVar("T")
+
+
+class _HasContext(Protocol):
+    """What has settings: the callback."""
+
+    _context: Any
+
+
+class Setting(Generic[T]):
+    """An attribute of the callback that is kept in the settings of its run."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, active: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, active: _HasContext, owner: type) -> T: ...
+    def __get__(self, active: _HasContext | None, owner: type) -> Setting[T] | T:
+        if active is None:
+            return self
+        value: T = getattr(active._context.settings, self.name)
+        return value
+
+    def __set__(self, active: _HasContext, value: Any) -> None:
+        setattr(active._context.settings, self.name, value)
 
 
 @dataclass
