@@ -293,7 +293,7 @@ class AgreeingNet(Net):
     """Its processes train upon the same points with the same labels, and not upon the labelled ones alone."""
 
     def on_train_start(self):
-        data, ranks = self.trainer.datamodule, ActiveLearning.from_trainer(self.trainer).ranks
+        data, ranks = self.trainer.datamodule, ActiveLearning.from_trainer(self.trainer)._context.ranks
         view = data.training_dataset
         first, second = ranks.everyone((view.indices.tolist(), view.labels))
         if first != second:
