@@ -25,15 +25,14 @@ test: $(READY)  ## the whole test suite, with the examples in the documentation
 test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
 	$(BIN)/python tests/versions.py $(ARGS)
 
-lint: $(READY)  ## style, and that imports run downwards
+lint: $(READY)  ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
 
 types: $(READY)  ## types, strictly
 	$(BIN)/mypy
 
-format: $(READY)  ## fix style
+format: $(READY)  ## put style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_diffal._lightning import FitLoop, callbacks_of, pl, plain_view
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.rounds import Rounds
 
-__all__ = ["ActiveCallback", "ActiveLearningLoop"]
+if TYPE_CHECKING:
+    from lightning_diffal.callback import ActiveLearning
 
-
-class ActiveCallback(pl.Callback):
-    """A callback that holds a run: what the loop knows of `ActiveLearning`."""
-
-    _context: RunContext
+__all__ = ["ActiveLearningLoop"]
 
 
 class ActiveLearningLoop(FitLoop):
@@ -36,11 +32,11 @@ class ActiveLearningLoop(FitLoop):
 
     __slots__ = ("active", "base")  # beside the state shared with the plain loop, not in it
 
-    active: ActiveCallback
+    active: ActiveLearning
     base: type[FitLoop]
 
     @classmethod
-    def attach(cls, trainer: pl.Trainer, active: ActiveCallback) -> ActiveLearningLoop:
+    def attach(cls, trainer: pl.Trainer, active: ActiveLearning) -> ActiveLearningLoop:
         """Make the Trainer's next fit an active learning run. The callback does this by itself in `setup`.
 
         Args:
@@ -51,13 +47,15 @@ class ActiveLearningLoop(FitLoop):
             The loop, now `trainer.fit_loop`.
 
         Raises:
-            InvalidTypeError: `active` is not an `ActiveLearning`.
+            InvalidTypeError: `active` is no `ActiveLearning`.
             ConfigurationError: the Trainer has another `ActiveLearning`.
         """
-        if not isinstance(active, ActiveCallback):
+        from lightning_diffal.callback import ActiveLearning
+
+        if not isinstance(active, ActiveLearning):
             raise InvalidTypeError(f"Expected argument `active` to be an ActiveLearning, but got {active!r}.")
         callbacks = callbacks_of(trainer)
-        if any(isinstance(c, ActiveCallback) and c is not active for c in callbacks):
+        if any(isinstance(c, ActiveLearning) and c is not active for c in callbacks):
             raise ConfigurationError("The Trainer has another ActiveLearning callback: one run needs exactly one.")
         # First, since it has to see the others before they are set up, and ask for first labels before a
         # learning rate finder trains. Safe while Lightning goes over the list: only entries already visited move.
@@ -81,4 +79,4 @@ class ActiveLearningLoop(FitLoop):
             super().run()
             return
         self.trainer.fit_loop = plain_view(self, self.base)
-        Rounds(self.trainer, self.active._context).run()
+        Rounds(self.trainer, self.active).run()

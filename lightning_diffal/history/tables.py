@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.jsonable import to_jsonable
+
+if TYPE_CHECKING:
+    from lightning_diffal.history.history import RoundRecord
 
 __all__ = ["json_record", "names_of", "record_json", "table_rows"]
 
