@@ -25,14 +25,15 @@ test: $(READY)  ## the whole test suite, with the examples in the documentation
 test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
 	$(BIN)/python tests/versions.py $(ARGS)
 
-lint: $(READY)  ## style
+lint: $(READY)  ## style, and that imports run downwards
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(READY)  ## types, strictly
 	$(BIN)/mypy
 
-format: $(READY)  ## put style right
+format: $(READY)  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from lightning_diffal.cli.main import main
+from lightning_diffal.cli import main
 
 if __name__ == "__main__":  # workers of the demo import this module too
     sys.exit(main())

@@ -80,12 +80,14 @@ __all__ = [
     "received_sigterm",
     "reset_model_checkpoints",
     "reset_results",
+    "rest_finders",
     "restart_callbacks",
     "resume_iterator",
     "running_eagerly",
     "splits_the_model",
     "stopped_inside_epoch",
     "user_sampler",
+    "wake_finders",
 ]
 
 
@@ -152,10 +154,30 @@ def ends_with_more(trainer: Any) -> bool:
     )
 
 
+_FINDERS = (pl_callbacks.LearningRateFinder, pl_callbacks.BatchSizeFinder)
+
+
 def finds_settings(trainer: pl.Trainer) -> bool:
     """Whether a callback trains for itself before the fit does, to find a learning rate or a batch size."""
-    finders = (pl_callbacks.LearningRateFinder, pl_callbacks.BatchSizeFinder)
-    return not is_rehearsal(trainer) and any(isinstance(c, finders) for c in callbacks_of(trainer))
+    return not is_rehearsal(trainer) and any(isinstance(c, _FINDERS) for c in callbacks_of(trainer))
+
+
+def rest_finders(trainer: pl.Trainer) -> None:
+    """Keep callbacks that search for a setting from training in this fit, where there is nothing to train on yet."""
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, _FINDERS):
+            vars(callback)["on_fit_start"] = _do_nothing
+
+
+def wake_finders(trainer: pl.Trainer) -> None:
+    """Let callbacks that search for a setting do so again."""
+    for callback in callbacks_of(trainer):
+        if vars(callback).get("on_fit_start") is _do_nothing:
+            del vars(callback)["on_fit_start"]
+
+
+def _do_nothing(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """In place of a hook."""
 
 
 def is_rehearsal(trainer: Any) -> bool:
@@ -326,8 +348,10 @@ def name_rounds(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def monitors(trainer: pl.Trainer) -> bool:
-    """Whether a `ModelCheckpoint` monitors a metric."""
-    return any(isinstance(c, pl_callbacks.ModelCheckpoint) and c.monitor for c in callbacks_of(trainer))
+    """Whether a `ModelCheckpoint` monitors a metric and keeps the best weights by it."""
+    return any(
+        isinstance(c, pl_callbacks.ModelCheckpoint) and c.monitor and c.save_top_k != 0 for c in callbacks_of(trainer)
+    )
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path | None:

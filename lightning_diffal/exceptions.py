@@ -11,7 +11,7 @@ __all__ = [
     "LoaderMismatchError",
     "ResumeError",
     "ServerError",
-    "StorageError",
+    "TransitionError",
 ]
 
 
@@ -55,5 +55,5 @@ class ServerError(DiffalError, RuntimeError, ConnectionError):
     """A server that cannot be reached, or refuses what it is asked. Nothing was applied, and nothing is lost."""
 
 
-class StorageError(DiffalError, OSError):
-    """A file that could not be written: it says which one and why. What was to be written was not applied."""
+class TransitionError(DiffalError, RuntimeError):
+    """A step that the run cannot take in its present phase: a fault of this package, or of code that drives it."""

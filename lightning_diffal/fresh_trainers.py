@@ -13,7 +13,9 @@ from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.history import History
+from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.run.start import begin_fit, take_data
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import seed_everything
 
@@ -65,15 +67,16 @@ def fit_rounds(
     """
     data.prepare_data()
     data.setup("fit")
-    active.take(data)
-    trainer = _checked(make_trainer(active.state.round))
-    own = active.extractor
-    active.extractor = _ThroughPredict(own.features, model)
+    context = active._context
+    take_data(context, data)
+    trainer = _checked(make_trainer(context.state.round))
+    own = context.extractor
+    context.extractor = _ThroughPredict(own.features, model)
     try:
-        active.begin(trainer, model)
-        _FreshTrainers(make_trainer, trainer, model, active).run()
+        begin_fit(context, trainer, model)
+        _FreshTrainers(make_trainer, trainer, model, context).run()
     finally:
-        active.extractor = own
+        context.extractor = own
     return active.history
 
 
@@ -85,16 +88,16 @@ class _FreshTrainers(Rounds):
         make_trainer: Callable[[int], pl.Trainer],
         trainer: pl.Trainer,
         model: pl.LightningModule,
-        active: ActiveLearning,
+        context: RunContext,
     ) -> None:
-        super().__init__(trainer, active, model)
+        super().__init__(trainer, context, model)
         self.make_trainer = make_trainer
         self.trainer_is_new = True
 
     def run(self) -> None:
         """Train, ask, train again; ends with the reason in the last record."""
         if self.state.phase == "training":  # a round that was cut off
-            self.state.phase = "redo"
+            self.state.redo()
         self._go()
 
     def _train(self) -> None:
@@ -106,7 +109,7 @@ class _FreshTrainers(Rounds):
         self._reset_weights()
         self._tell("on_round_start")
         seed_everything(state.seed + state.round)
-        state.phase = "training"
+        state.begin_round()
         with self._timed("fit"):
             self.trainer.fit(self.module, datamodule=self.data)
         self._finish_round()
@@ -126,8 +129,9 @@ def _checked(trainer: pl.Trainer) -> pl.Trainer:
         raise ConfigurationError("`make_trainer` must not add an ActiveLearning: `fit_rounds` is given the run.")
     if trainer.world_size > 1 or is_rehearsal(trainer):
         raise ConfigurationError(
-            f"`fit_rounds` trains in one process and in earnest, but the Trainer has {trainer.world_size} processes, "
-            "or `fast_dev_run` or `overfit_batches` set: use the ActiveLearning callback for those."
+            "`fit_rounds` trains in a single process and not as a dry run, but the Trainer has "
+            f"{trainer.world_size} processes, or `fast_dev_run` or `overfit_batches` set: use the ActiveLearning "
+            "callback for those."
         )
     return trainer
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_diffal._lightning import FitLoop, callbacks_of, pl, plain_view
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
+from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.rounds import Rounds
 
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
+__all__ = ["ActiveCallback", "ActiveLearningLoop"]
 
-__all__ = ["ActiveLearningLoop"]
+
+class ActiveCallback(pl.Callback):
+    """A callback that holds a run: what the loop knows of `ActiveLearning`."""
+
+    _context: RunContext
 
 
 class ActiveLearningLoop(FitLoop):
@@ -32,11 +36,11 @@ class ActiveLearningLoop(FitLoop):
 
     __slots__ = ("active", "base")  # beside the state shared with the plain loop, not in it
 
-    active: ActiveLearning
+    active: ActiveCallback
     base: type[FitLoop]
 
     @classmethod
-    def attach(cls, trainer: pl.Trainer, active: ActiveLearning) -> ActiveLearningLoop:
+    def attach(cls, trainer: pl.Trainer, active: ActiveCallback) -> ActiveLearningLoop:
         """Make the Trainer's next fit an active learning run. The callback does this by itself in `setup`.
 
         Args:
@@ -47,15 +51,13 @@ class ActiveLearningLoop(FitLoop):
             The loop, now `trainer.fit_loop`.
 
         Raises:
-            InvalidTypeError: `active` is no `ActiveLearning`.
+            InvalidTypeError: `active` is not an `ActiveLearning`.
             ConfigurationError: the Trainer has another `ActiveLearning`.
         """
-        from lightning_diffal.callback import ActiveLearning
-
-        if not isinstance(active, ActiveLearning):
+        if not isinstance(active, ActiveCallback):
             raise InvalidTypeError(f"Expected argument `active` to be an ActiveLearning, but got {active!r}.")
         callbacks = callbacks_of(trainer)
-        if any(isinstance(c, ActiveLearning) and c is not active for c in callbacks):
+        if any(isinstance(c, ActiveCallback) and c is not active for c in callbacks):
             raise ConfigurationError("The Trainer has another ActiveLearning callback: one run needs exactly one.")
         # First, since it has to see the others before they are set up, and ask for first labels before a
         # learning rate finder trains. Safe while Lightning goes over the list: only entries already visited move.
@@ -79,4 +81,4 @@ class ActiveLearningLoop(FitLoop):
             super().run()
             return
         self.trainer.fit_loop = plain_view(self, self.base)
-        Rounds(self.trainer, self.active).run()
+        Rounds(self.trainer, self.active._context).run()

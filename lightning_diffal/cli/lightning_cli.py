@@ -215,7 +215,7 @@ def _summary(active: ActiveLearning) -> str:
     if not len(active.history):  # fast_dev_run
         return "Nothing was asked, and nothing was kept."
     lines = [str(active.history), "", f"Ended: {active.history[-1].stop_reason}."]
-    folder = None if active.recorder is None or active.recorder.folder is None else active.recorder.folder.path
+    folder = None if active._context.folder is None else active._context.folder.path
     if folder is not None:
         lines += [f"Kept in {folder}. Look at it: diffal report {folder}"]
         added = "" if active.run_dir else f", with --active.run_dir {folder}"

@@ -17,8 +17,9 @@ from lightning_diffal.comparison.specs import parse_sampler
 from lightning_diffal.comparison.tasks.task import Task, title_of
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.processes.parallel import run_parallel
+from lightning_diffal.run.settings import checked_sampler
 from lightning_diffal.samplers import QuerySampler
-from lightning_diffal.utils.arguments import check_integers, checked_sampler
+from lightning_diffal.utils.arguments import check_integers
 from lightning_diffal.utils.seeding import isolated_environment_seed, isolated_random_state
 
 __all__ = ["compare_samplers"]

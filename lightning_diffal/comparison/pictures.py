@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from lightning_diffal.comparison.curves import LearningCurves
+from lightning_diffal.comparison.records import Difference
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.report import learning_curves
 from lightning_diffal.report.style import COLOURS, GRID, INK, MUTED, new_figure
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.files import replacing
-
-if TYPE_CHECKING:
-    from lightning_diffal.comparison.records import Difference
-    from lightning_diffal.comparison.result import Comparison
 
 __all__ = ["curves", "differences"]
 
@@ -25,7 +23,7 @@ _COLUMNS = 3
 _BANDS = 6  # samplers whose bands can still be told apart; the panels of differences show them for any number
 
 
-def curves(comparison: Comparison, path: str | os.PathLike[str]) -> None:
+def curves(comparison: LearningCurves, path: str | os.PathLike[str]) -> None:
     """Draw the learning curves.
 
     Args:
@@ -37,7 +35,7 @@ def curves(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     learning_curves(comparison.curves, path, ylabel=comparison.metric, title=title, band=band)
 
 
-def differences(comparison: Comparison, found: Sequence[Difference], path: str | os.PathLike[str]) -> None:
+def differences(comparison: LearningCurves, found: Sequence[Difference], path: str | os.PathLike[str]) -> None:
     """Draw a panel a sampler: its mean difference to the reference, pointwise interval and simultaneous lower band.
 
     Args:
@@ -99,7 +97,7 @@ def _draw(panel: Any, counts: Any, difference: Difference) -> None:
         side.set_visible(False)
 
 
-def _caption(comparison: Comparison, found: Sequence[Difference]) -> str:
+def _caption(comparison: LearningCurves, found: Sequence[Difference]) -> str:
     sizes = sorted({len(difference.seeds) for difference in found})
     if sizes == [1]:
         return f"{comparison.metric}, one seed."

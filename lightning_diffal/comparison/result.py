@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.comparison import pictures, tables
+from lightning_diffal.comparison.curves import FloatArray, LearningCurves
 from lightning_diffal.comparison.folder import ComparisonFolder
 from lightning_diffal.comparison.records import Difference, Reach, Summary, check_metric, check_starts
 from lightning_diffal.comparison.tasks.task import title_of
@@ -28,11 +29,9 @@ from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["Comparison"]
 
-FloatArray = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(LearningCurves):
     """Learning curves of samplers over seeds. `compare_samplers`, `from_results` and `from_folder` make it.
 
     Args:
@@ -52,13 +51,6 @@ class Comparison:
         >>> round(result.summaries()[0].area.mean, 4), round(result.differences("b")[0].late.mean, 4)
         (0.7, 0.2)
     """
-
-    metric: str
-    counts: IntArray
-    scores: dict[str, dict[int, FloatArray]]
-    results: list[dict[str, Any]]
-    settings: dict[str, Any] = field(default_factory=dict)
-    title: str = ""
 
     @classmethod
     def from_results(
@@ -127,16 +119,6 @@ class Comparison:
         return cls.from_results(chosen, metric=metric, settings=settings, title=title_of(settings.get("task")))
 
     # ------------------------------------------------------------------------------------------------- figures
-
-    @property
-    def names(self) -> list[str]:
-        """The samplers, in the order they were given in."""
-        return list(self.scores)
-
-    @property
-    def curves(self) -> dict[str, list[tuple[IntArray, FloatArray]]]:
-        """By sampler, one learning curve a seed, as `lightning_diffal.report.learning_curves` takes them."""
-        return {name: [(self.counts, values) for values in runs.values()] for name, runs in self.scores.items()}
 
     def summaries(self, reach: Iterable[float] = ()) -> list[Summary]:
         """Every sampler by itself.

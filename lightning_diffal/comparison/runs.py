@@ -170,7 +170,7 @@ class _Observer(pl.Callback):
         self.tell({"name": self.plan.name, "seed": self.plan.seed, **message})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        data = ActiveLearning.from_trainer(trainer).data
+        data = ActiveLearning.from_trainer(trainer)._context.data
         self.start = {
             "n_points": len(data.pool),
             "points": _digest(repr(fingerprint(data)["digests"]).encode()),

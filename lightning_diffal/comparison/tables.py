@@ -6,17 +6,15 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from lightning_diffal.comparison.curves import LearningCurves
+from lightning_diffal.comparison.records import Difference, Reach, Summary
+from lightning_diffal.statistics import Interval
 from lightning_diffal.utils.files import replacing, write_csv
 from lightning_diffal.utils.jsonable import to_jsonable
-
-if TYPE_CHECKING:
-    from lightning_diffal.comparison.records import Difference, Reach, Summary
-    from lightning_diffal.comparison.result import Comparison
-    from lightning_diffal.statistics import Interval
 
 __all__ = ["text", "write_json", "write_tables"]
 
@@ -25,7 +23,7 @@ Layout = Callable[[Sequence[Sequence[str]]], str]
 
 
 def text(
-    comparison: Comparison,
+    comparison: LearningCurves,
     summaries: Sequence[Summary],
     differences: Sequence[Difference],
     *,
@@ -48,7 +46,7 @@ def text(
     return "\n\n".join(sections)
 
 
-def _headline(comparison: Comparison, summaries: Sequence[Summary]) -> str:
+def _headline(comparison: LearningCurves, summaries: Sequence[Summary]) -> str:
     sizes = sorted({len(summary.seeds) for summary in summaries})
     number = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     title = f"{comparison.title}: " if comparison.title else ""
@@ -56,12 +54,12 @@ def _headline(comparison: Comparison, summaries: Sequence[Summary]) -> str:
     return f"{title}{comparison.metric}, {spread}. Area: mean over {_range(comparison)}."
 
 
-def _range(comparison: Comparison) -> str:
+def _range(comparison: LearningCurves) -> str:
     counts = comparison.counts
     return f"{counts[0]} labels" if len(counts) == 1 else f"{len(counts)} counts of {counts[0]} to {counts[-1]} labels"
 
 
-def _areas(comparison: Comparison, summaries: Sequence[Summary]) -> list[list[str]]:
+def _areas(comparison: LearningCurves, summaries: Sequence[Summary]) -> list[list[str]]:
     last = len(comparison.counts) - 1
     places = sorted({last // 4, last // 2, last})
     single = all(len(summary.seeds) == 1 for summary in summaries)
@@ -76,14 +74,14 @@ def _areas(comparison: Comparison, summaries: Sequence[Summary]) -> list[list[st
     return [head, *rows]
 
 
-def _about_differences(comparison: Comparison, differences: Sequence[Difference]) -> str:
+def _about_differences(comparison: LearningCurves, differences: Sequence[Difference]) -> str:
     words = f"Minus {differences[0].against}, paired by seed"
     if _several(differences):
         words += " [95 % t interval; * clear of zero].\nBand: the lowest point of the 95 % simultaneous lower band"
     return f"{words}."
 
 
-def _differences(comparison: Comparison, differences: Sequence[Difference]) -> list[list[str]]:
+def _differences(comparison: LearningCurves, differences: Sequence[Difference]) -> list[list[str]]:
     several = _several(differences)
     middle = comparison.counts[np.flatnonzero(comparison.counts <= comparison.counts[[0, -1]].mean())[-1]]
     head = ["", "area", f"up to {middle} labels", f"beyond {middle}", *(["band"] if several else [])]
@@ -98,19 +96,19 @@ def _several(found: Sequence[Summary] | Sequence[Difference]) -> bool:
     return any(len(one.seeds) > 1 for one in found)
 
 
-def _lowest(comparison: Comparison, difference: Difference) -> str:
+def _lowest(comparison: LearningCurves, difference: Difference) -> str:
     if np.isnan(difference.band_low).any():
         return "-"
     place = int(difference.band_low.argmin())
     return f"{difference.band_low[place]:+.4f} at {comparison.counts[place]}"
 
 
-def _about_reached(comparison: Comparison, summaries: Sequence[Summary]) -> str:
+def _about_reached(comparison: LearningCurves, summaries: Sequence[Summary]) -> str:
     how = ", by the mean curve (lowest to highest seed)" if _several(summaries) else ""
     return f"Labels needed{how}; >{comparison.counts[-1]}: not reached."
 
 
-def _reached(comparison: Comparison, summaries: Sequence[Summary]) -> list[list[str]]:
+def _reached(comparison: LearningCurves, summaries: Sequence[Summary]) -> list[list[str]]:
     last, several = comparison.counts[-1], _several(summaries)
     head = ["", *(f"{comparison.metric} {reach.target:g}" for reach in summaries[0].reach)]
     rows = [[summary.name, *(_needed(reach, last, several) for reach in summary.reach)] for summary in summaries]
@@ -161,7 +159,7 @@ def _number(value: float, form: str) -> str:
 
 
 def write_tables(
-    comparison: Comparison, summaries: Sequence[Summary], differences: Sequence[Difference], folder: Path
+    comparison: LearningCurves, summaries: Sequence[Summary], differences: Sequence[Difference], folder: Path
 ) -> None:
     """Write `summary.csv`, `differences.csv` and `curves.csv`.
 
@@ -193,7 +191,7 @@ def _summary_row(summary: Summary) -> list[Any]:
     return [summary.name, made_by, n_seeds, *figures, *reached, _cell(summary.seconds_per_query)]
 
 
-def _difference_row(comparison: Comparison, difference: Difference) -> list[Any]:
+def _difference_row(comparison: LearningCurves, difference: Difference) -> list[Any]:
     d = difference
     lowest = _cells(d.band_low.min(), comparison.counts[d.band_low.argmin()])
     return [d.name, d.against, len(d.seeds), *_cells(*d.area, *d.early, *d.late), *lowest]
@@ -204,7 +202,7 @@ _CURVES += [f"difference{part}" for part in ("", "_low", "_high", "_band_low", "
 
 
 def _curve_rows(
-    comparison: Comparison, summaries: Sequence[Summary], differences: Sequence[Difference]
+    comparison: LearningCurves, summaries: Sequence[Summary], differences: Sequence[Difference]
 ) -> list[list[Any]]:
     rows = []
     for s in summaries:
@@ -219,7 +217,7 @@ def _curve_rows(
 
 
 def write_json(
-    comparison: Comparison, summaries: Sequence[Summary], differences: Sequence[Difference], path: Path
+    comparison: LearningCurves, summaries: Sequence[Summary], differences: Sequence[Difference], path: Path
 ) -> None:
     """Write all figures as JSON.
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_diffal._lightning import TrainerFn, is_overridden, pl, rank_zero_warn
+from lightning_diffal.data.arguments import check_classes, check_loading, check_validation
 from lightning_diffal.data.labelled_points import LabelledPoints
-from lightning_diffal.data.loader_checks import check_classes, check_loading, check_validation
 from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError

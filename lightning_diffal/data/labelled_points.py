@@ -10,8 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lightning_diffal._lightning import rank_zero_warn
+from lightning_diffal.data.arguments import checked_length
 from lightning_diffal.data.items import items_agree
-from lightning_diffal.data.loader_checks import checked_length
 from lightning_diffal.data.wrapped import default_ids, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
 from lightning_diffal.labels.ids import as_indices

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
 
 from lightning_diffal._lightning import is_overridden, pl
-from lightning_diffal.data.loader_checks import checked_length
+from lightning_diffal.data.arguments import checked_length
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-
-if TYPE_CHECKING:
-    from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["WrappedDataModule", "default_ids", "delegate_hooks", "loader_settings", "split_fingerprint"]
 
@@ -29,6 +26,15 @@ _HOOKS = (
     "on_exception",
 )
 _OF_WORKERS = ("timeout", "worker_init_fn", "multiprocessing_context", "prefetch_factor", "persistent_workers")
+
+
+class _TakesSettings(Protocol):
+    """What a wrapped data module gives its settings to: an `ActiveDataModule`."""
+
+    trainer: Any
+    train_dataset: Any
+    num_workers: int
+    loader_kwargs: dict[str, Any]
 
 
 class WrappedDataModule:
@@ -45,7 +51,7 @@ class WrappedDataModule:
         self._stages: set[str] = set()
         self._settings_taken = False
 
-    def setup(self, active: ActiveDataModule, stage: str) -> None:
+    def setup(self, active: _TakesSettings, stage: str) -> None:
         """Set up the data module, and give `active` its training data set and settings, where nobody gave others."""
         self.datamodule.trainer = active.trainer
         # A second time it might split at random again, and exchange validation points for labelled ones. Only where
@@ -63,7 +69,7 @@ class WrappedDataModule:
                 self._settings_taken = True
                 self._hand_over(settings, active)
 
-    def _hand_over(self, settings: dict[str, Any], active: ActiveDataModule) -> None:
+    def _hand_over(self, settings: dict[str, Any], active: _TakesSettings) -> None:
         loader_kwargs = settings.pop("loader_kwargs")
         for name, value in settings.items():
             if name not in self.given:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.history.tables import json_record, names_of, record_json, table_rows
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
@@ -20,67 +20,10 @@ from lightning_diffal.utils.arrays import array_from_state, array_state
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.files import replacing, write_csv
 
-__all__ = ["History", "RoundRecord", "moved_query", "records_equal"]
+__all__ = ["History", "RoundRecord", "records_equal"]
 
 
 _SHOWN_ROWS = 24
-
-
-@dataclass(eq=False)
-class RoundRecord:
-    """One round: what the model was trained on, how good it was, and what was asked afterwards.
-
-    Args:
-        round: counted from 0.
-        seed: what the round's training was seeded with; `None` where nothing was seeded.
-        labelled: `(L,)` data set indices that were trained on; kept sorted.
-        metrics: what was logged, by name.
-        query: what was asked after this training; `None` in the last round.
-        seconds: how long each part took, by name (for example `"fit"`, `"features"`, `"select"`).
-        stop_reason: why the run ended after this round; `None` where it went on.
-
-    Example:
-        >>> record = RoundRecord(round=0, seed=42, labelled=[7, 3], metrics={"test_acc": 0.5})
-        >>> record.n_labelled, record.n_queried, record.labelled
-        (2, 0, array([3, 7]))
-    """
-
-    round: int
-    seed: int | None
-    labelled: IntArray
-    metrics: dict[str, float] = field(default_factory=dict)
-    query: Query | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    stop_reason: str | None = None
-
-    def __post_init__(self) -> None:
-        self.labelled = np.sort(np.asarray(self.labelled, dtype=np.int64).reshape(-1))
-
-    @property
-    def n_labelled(self) -> int:
-        """How many points were trained on."""
-        return len(self.labelled)
-
-    @property
-    def n_queried(self) -> int:
-        """How many points were asked afterwards."""
-        return 0 if self.query is None else len(self.query)
-
-    def move(self, position: Callable[[int], int]) -> None:
-        """Follow the points to where they stand in a data set whose order has changed.
-
-        Args:
-            position: the present position of each point by its old one.
-        """
-        self.labelled = np.sort(_moved(self.labelled, position))
-        if self.query is not None:
-            self.query = moved_query(self.query, position)
-
-    def __repr__(self) -> str:
-        metrics = "".join(f", {name}={value:.4g}" for name, value in self.metrics.items())
-        ending = f", stop_reason={self.stop_reason!r}" if self.stop_reason else ""
-        counts = f"round={self.round}, n_labelled={self.n_labelled}, n_queried={self.n_queried}"
-        return f"RoundRecord({counts}{metrics}{ending})"
 
 
 class History(list[RoundRecord]):
@@ -261,28 +204,6 @@ def records_equal(a: Iterable[RoundRecord], b: Iterable[RoundRecord]) -> bool:
     """
     first, second = list(a), list(b)
     return len(first) == len(second) and all(map(_same_record, first, second))
-
-
-def moved_query(query: Query, position: Callable[[int], int]) -> Query:
-    """A query whose points stand elsewhere now.
-
-    Args:
-        query: as it was asked.
-        position: the present position of each point by its old one.
-
-    Example:
-        >>> query = moved_query(Query([4, 2], [0.5, 0.25]), lambda index: 10 + index)
-        >>> query.indices, query.scores
-        (array([14, 12]), array([0.5 , 0.25], dtype=float32))
-    """
-    details = dict(query.details)
-    if "nearest_labelled" in details:
-        details["nearest_labelled"] = _moved(details["nearest_labelled"], position)
-    return Query(_moved(query.indices, position), query.scores, details, query.summary)
-
-
-def _moved(indices: npt.NDArray[Any], position: Callable[[int], int]) -> npt.NDArray[Any]:
-    return np.array([index if index < 0 else position(index) for index in indices.tolist()], dtype=indices.dtype)
 
 
 def _same_record(a: RoundRecord, b: RoundRecord) -> bool:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.jsonable import to_jsonable
-
-if TYPE_CHECKING:
-    from lightning_diffal.history.history import RoundRecord
 
 __all__ = ["json_record", "names_of", "record_json", "table_rows"]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.utils.aliases import IntArray
 
-if TYPE_CHECKING:
-    from lightning_diffal.labels.pool import LabelledPool
-
-__all__ = ["make_event", "positions_of", "replay"]
+__all__ = ["make_event", "positions_of"]
 
 Event = dict[str, Any]
 
@@ -34,6 +31,7 @@ def make_event(
         round_: the round in which the labels arrive.
 
     Example:
+        >>> import numpy as np
         >>> make_event("answer", np.array([4]), None, {4: (0, 1)}, 2)
         {'kind': 'answer', 'indices': [4], 'labels': [[0, 1]], 'round': 2}
     """
@@ -67,20 +65,3 @@ def positions_of(event: Mapping[str, Any], ids: Sequence[str] | None) -> list[in
     if gone:
         raise ResumeError(f"The point with id {gone[0]!r} is not in this data set any more.")
     return [now[name] for name in event["ids"]]
-
-
-def replay(pool: LabelledPool, event: Event) -> None:
-    """Apply what an observer of the pool was told in an earlier process, without telling it again."""
-    chosen, observer = positions_of(event, pool.ids), pool.observer
-    pool.observer = None
-    try:
-        if event["kind"] == "skip":
-            pool.skip(chosen)
-            return
-        labels = [tuple(value) if isinstance(value, list) else value for value in event["labels"]]
-        if event["kind"] == "answer":
-            pool.label(chosen, labels, event["round"])
-        else:
-            pool.correct(chosen, labels)
-    finally:
-        pool.observer = observer

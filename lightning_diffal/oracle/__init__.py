@@ -1,6 +1,7 @@
 """Where labels come from: the data set itself, a function, files that people fill in, or Label Studio."""
 
-from lightning_diffal.oracle.base import PENDING, SKIP, Oracle, Question, checked_answers, checked_corrections
+from lightning_diffal.labels.marks import PENDING, SKIP
+from lightning_diffal.oracle.base import Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.oracle.files import FileOracle
 from lightning_diffal.oracle.label_studio.oracle import LabelStudioOracle
 from lightning_diffal.oracle.label_studio.tasks import label_config

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, InvalidTypeError
+from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.labels.targets import Label, parse_label
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
@@ -19,26 +20,6 @@ if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
 
 __all__ = ["PENDING", "SKIP", "Oracle", "Question", "checked_answers", "checked_corrections"]
-
-
-class _Mark:
-    """A value that stands for itself, and is the same object everywhere."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __reduce__(self) -> str:
-        return self.name
-
-
-PENDING: Final = _Mark("PENDING")
-"""What an oracle answers for a point that has no label yet."""
-
-SKIP: Final = _Mark("SKIP")
-"""What an oracle answers for a point whose label nobody can tell: it is not asked again."""
 
 
 @dataclass(frozen=True, eq=False)

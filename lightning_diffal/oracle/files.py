@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError, InvalidTypeError
-from lightning_diffal.oracle.base import PENDING, SKIP, Oracle, Question
+from lightning_diffal.labels.marks import PENDING, SKIP
+from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_diffal.exceptions import InvalidLabelError, InvalidTypeError
-from lightning_diffal.oracle.base import PENDING, Oracle
+from lightning_diffal.labels.marks import PENDING
+from lightning_diffal.oracle.base import Oracle
 from lightning_diffal.utils.aliases import IntArray
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class DatasetOracle(Oracle):
     """The labels that the data set holds: simulation, and the default.
 
     Example:
+        >>> import numpy as np
         >>> from lightning_diffal import ActiveDataModule
         >>> data = ActiveDataModule([("a", 0), ("b", 1), ("c", 1)], initial_labels=1)
         >>> DatasetOracle().answer(np.array([2, 0]), data)
@@ -39,6 +41,7 @@ class CallableOracle(Oracle):
             label each (a class, a class name, or `PENDING`), or labels by index, or `PENDING` for all of them.
 
     Example:
+        >>> import numpy as np
         >>> from lightning_diffal import ActiveDataModule
         >>> data = ActiveDataModule([4, 7, 10], initial_labels=1)
         >>> oracle = CallableOracle(lambda indices, items: [item % 2 for item in items])

@@ -12,7 +12,7 @@ import datetime
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +23,7 @@ from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.processes.shards import Shards, quoted
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
-
-__all__ = ["Ranks", "share_labels"]
+__all__ = ["Ranks"]
 
 T = TypeVar("T")
 
@@ -239,32 +236,3 @@ def _backend(group: dist.ProcessGroup | None) -> object:
     with suppress(AttributeError, RuntimeError):
         return group._get_backend(torch.device("cpu"))  # type: ignore[union-attr]
     return None
-
-
-def share_labels(active: ActiveLearning) -> None:
-    """Begin on every process with the first one's labels: a script that draws them unseeded draws others on each.
-
-    Args:
-        active: the run, at the start of a fit.
-
-    Raises:
-        ConfigurationError: processes that hold different data sets, or stand at different places of the run.
-    """
-    ranks, data, state = active.ranks, active.data, active.state
-    if ranks.size == 1:
-        return
-    split = data.keep()["split"]
-    if len(set(ranks.everyone((len(data.pool), split)))) > 1:
-        raise ConfigurationError(
-            "The processes hold different training data sets: give `random_split`, and whatever else draws at random "
-            "in `setup`, a seeded generator."
-        )
-    places = ranks.everyone((state.round, state.phase))
-    if len(set(places)) > 1:
-        raise ConfigurationError(
-            f"The processes stand at different places of the run (round and phase by rank: {places}): give all of them "
-            "the same `ckpt_path`."
-        )
-    labels = ranks.decide(data.pool.state_dict)
-    if not ranks.is_first:
-        data.pool.load_state_dict(labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +11,9 @@ from lightning_diffal._lightning import pl, rank_zero_info, rank_zero_warn, rece
 from lightning_diffal.exceptions import DiffalError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.oracle import SKIP, Oracle, Question, checked_answers, checked_corrections
+from lightning_diffal.run.context import RunContext
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
-
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["collect_answers", "count_answers", "take_late_answers", "waiting_reason"]
 
@@ -26,36 +23,36 @@ Checked = tuple[dict[int, Label], list[int], dict[int, Label]]
 _NAP = 0.5  # seconds after which somebody who waits looks whether it is to end
 
 
-def count_answers(active: ActiveLearning) -> tuple[int, int, bool]:
+def count_answers(context: RunContext) -> tuple[int, int, bool]:
     """How many of the points asked wait for an answer, how many labels have arrived, and whether that is enough.
 
     Args:
-        active: the run, after a query.
+        context: the run, after a query.
     """
-    pool, state = active.data.pool, active.state
+    pool, state = context.data.pool, context.state
     waiting = len(set(state.asked) & set(pool.pending_indices.tolist()))
     arrived = int((pool.rounds_of(pool.labelled_indices) == state.round + 1).sum())
-    enough = not waiting or (active.min_answers is not None and arrived >= active.min_answers)
+    enough = not waiting or (context.settings.min_answers is not None and arrived >= context.settings.min_answers)
     return waiting, arrived, enough
 
 
-def waiting_reason(active: ActiveLearning) -> str:
+def waiting_reason(context: RunContext) -> str:
     """Why a fit ends while answers are missing: how many, where they are waited for, and what to do then.
 
     Args:
-        active: the run, after a query.
+        context: the run, after a query.
     """
-    return active.ranks.decide(lambda: _waiting_reason(active))
+    return context.ranks.decide(lambda: _waiting_reason(context))
 
 
-def _waiting_reason(active: ActiveLearning) -> str:
-    waiting, _, _ = count_answers(active)
-    words = f"waiting for answers to {waiting} of the {len(active.state.asked)} points asked"
-    where = active.oracle.whereabouts()
+def _waiting_reason(context: RunContext) -> str:
+    waiting, _, _ = count_answers(context)
+    words = f"waiting for answers to {waiting} of the {len(context.state.asked)} points asked"
+    where = context.settings.oracle.whereabouts()
     if where is None:
         return words
-    folder = None if active.recorder is None else active.recorder.folder
-    if active.run_dir:
+    folder = context.folder
+    if context.settings.run_dir:
         then = "run this script again"
     elif folder is None:
         then = "call fit again in this process"
@@ -64,17 +61,17 @@ def _waiting_reason(active: ActiveLearning) -> str:
     return f"{words}, in {where}: give them there and {then}"
 
 
-def collect_answers(trainer: pl.Trainer, active: ActiveLearning, query: Query) -> None:
+def collect_answers(trainer: pl.Trainer, context: RunContext, query: Query) -> None:
     """Put what is pending to the oracle, wait as long as it wants to, and apply what it knows.
 
     What one look finds, corrections and skipped points included, is applied as a whole or not at all.
 
     Args:
         trainer: in a fit.
-        active: the run, after a query.
+        context: the run, after a query.
         query: what was asked last.
     """
-    waits = _Answers(trainer, active, query)
+    waits = _Answers(trainer, context, query)
     if not len(waits.pending()):
         return
     waits.ask()
@@ -82,18 +79,18 @@ def collect_answers(trainer: pl.Trainer, active: ActiveLearning, query: Query) -
         pass
 
 
-def take_late_answers(trainer: pl.Trainer, active: ActiveLearning) -> None:
+def take_late_answers(trainer: pl.Trainer, context: RunContext) -> None:
     """Apply what people have answered or corrected since the last look, where the run asks no more: it was paid for.
 
     Args:
         trainer: in a fit.
-        active: the run, as it ends.
+        context: the run, as it ends.
     """
-    query = next((record.query for record in reversed(active.history) if record.query is not None), None)
+    query = next((record.query for record in reversed(context.state.history) if record.query is not None), None)
     if query is None:
         return
-    waits = _Answers(trainer, active, query)
-    if len(waits.pending()) or type(active.oracle).corrections is not Oracle.corrections:
+    waits = _Answers(trainer, context, query)
+    if len(waits.pending()) or type(context.settings.oracle).corrections is not Oracle.corrections:
         waits.look()
 
 
@@ -104,13 +101,13 @@ class _Answers:
 
     Args:
         trainer: in a fit.
-        active: the run, after a query.
+        context: the run, after a query.
         query: what was asked last.
     """
 
-    def __init__(self, trainer: pl.Trainer, active: ActiveLearning, query: Query) -> None:
-        self.trainer, self.active, self.query = trainer, active, query
-        timeout = active.oracle.timeout
+    def __init__(self, trainer: pl.Trainer, context: RunContext, query: Query) -> None:
+        self.trainer, self.context, self.query = trainer, context, query
+        timeout = context.settings.oracle.timeout
         self.deadline = float("inf") if timeout is None else time.monotonic() + timeout
         self.waits = timeout != 0
         self.refused: str | None = None
@@ -118,28 +115,27 @@ class _Answers:
 
     def pending(self) -> IntArray:
         """`(b,)` open points in the order of choice, which people label in: what an earlier query left open first."""
-        asked = [record.query.indices.tolist() for record in self.active.history if record.query is not None]
+        asked = [record.query.indices.tolist() for record in self.context.state.history if record.query is not None]
         rank = {index: place for place, index in enumerate(itertools.chain(*asked))}
-        open_points = self.active.data.pending_indices.tolist()
+        open_points = self.context.data.pending_indices.tolist()
         return np.array(sorted(open_points, key=lambda index: rank.get(index, -1)), dtype=np.int64)
 
     def ask(self) -> None:
         """Put the question to the oracle."""
-        active = self.active
+        context = self.context
 
         def put() -> None:
-            folder = None if active.recorder is None else active.recorder.folder
-            run_id = None if folder is None else folder.journal.run
-            question = Question(self.query, self.pending(), active.state.round, run_id)
-            active.oracle.ask(question, active.data)
+            run_id = None if context.folder is None else context.folder.journal.run
+            question = Question(self.query, self.pending(), context.state.round, run_id)
+            context.settings.oracle.ask(question, context.data)
 
-        active.ranks.decide(put)
+        context.ranks.decide(put)
 
     def look(self) -> bool:
         """Apply what is known now. Returns whether to look again, after a while."""
-        active, pool = self.active, self.active.data.pool
-        corrections, skipped, labels = active.ranks.decide(self._checked)
-        round_ = active.state.round + 1
+        context, pool = self.context, self.context.data.pool
+        corrections, skipped, labels = context.ranks.decide(self._checked)
+        round_ = context.state.round + 1
 
         def apply() -> None:
             known = set(pool.labelled_indices.tolist())
@@ -149,18 +145,18 @@ class _Answers:
             pool.skip(skipped)
             pool.label(list(arrived), list(arrived.values()), round_)
 
-        active.ranks.together(apply)
+        context.ranks.together(apply)
         if corrections or skipped:
             rank_zero_info(f"The oracle corrected {len(corrections)} labels and skipped {len(skipped)} points.")
-        enough = count_answers(active)[2]
-        return not enough and active.ranks.decide(self._wait)
+        enough = count_answers(context)[2]
+        return not enough and context.ranks.decide(self._wait)
 
     def _checked(self) -> Checked:
         """What the oracle says, all of it checked before any of it is applied."""
-        active, data, asked = self.active, self.active.data, self.pending()
+        oracle, data, asked = self.context.settings.oracle, self.context.data, self.pending()
         try:
-            corrections = checked_corrections(active.oracle.corrections(data), data)
-            answers = checked_answers(active.oracle.answer(asked, data), asked, data.num_classes, data.class_names)
+            corrections = checked_corrections(oracle.corrections(data), data)
+            answers = checked_answers(oracle.answer(asked, data), asked, data.num_classes, data.class_names)
             labels = {index: value for index, value in answers.items() if value is not SKIP}
             together = corrections | labels
             data.pool.fitting(list(together), list(together.values()))
@@ -180,10 +176,10 @@ class _Answers:
             return False
         if not self.has_told:
             self.has_told = True
-            rank_zero_info(f"{_waiting_reason(self.active)}; or wait: they are looked for from time to time.")
-        until = min(time.monotonic() + self.active.oracle.poll_seconds, self.deadline)
+            rank_zero_info(f"{_waiting_reason(self.context)}; or wait: they are looked for from time to time.")
+        until = min(time.monotonic() + self.context.settings.oracle.poll_seconds, self.deadline)
         while (left := until - time.monotonic()) > 0:
-            if self.active.stop_reason is not None or received_sigterm(self.trainer):
+            if self.context.stop_reason is not None or received_sigterm(self.trainer):
                 return False
             time.sleep(min(left, _NAP))
         return True

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lightning_diffal._lightning import pl
+from lightning_diffal.run.context import RunContext
+from lightning_diffal.stopping.base import stop_set_size
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.seeding import generator_of
 
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
-
-__all__ = ["ModelPass"]
+__all__ = ["ModelPass", "outputs_read", "shown_to_sampler"]
 
 
 _FEATURES = 1  # place in the run that draws random numbers from a generator of its own
+
+
+def outputs_read(context: RunContext) -> frozenset[str]:
+    """What is read of the model after each round, in one pass: for the sampler, stopping rules, pseudo-labels.
+
+    Args:
+        context: the run.
+    """
+    compares = {"probabilities"} if stop_set_size(context.settings.stopping) != 0 else set()
+    diffuses = set() if context.settings.pseudo_labels is None else {"features"}
+    return frozenset(shown_to_sampler(context) | compares | diffuses)
+
+
+def shown_to_sampler(context: RunContext) -> frozenset[str]:
+    """What the sampler is shown: what it requires, and what it wants besides where that costs nothing.
+
+    Args:
+        context: the run.
+    """
+    sampler = context.settings.sampler
+    comes_along = "auto" in context.extractor.parts  # else it would take a second call, or a head that is not there
+    return frozenset(sampler.wants(context.settings.query_size) if comes_along else sampler.requires)
 
 
 class ModelPass:
@@ -26,22 +47,22 @@ class ModelPass:
 
     Args:
         trainer: in a fit.
-        active: the run, after a round.
+        context: the run, after a round.
         timed: measures a part by name.
     """
 
     def __init__(
-        self, trainer: pl.Trainer, active: ActiveLearning, timed: Callable[[str], AbstractContextManager[None]]
+        self, trainer: pl.Trainer, context: RunContext, timed: Callable[[str], AbstractContextManager[None]]
     ) -> None:
         self.trainer = trainer
-        self.active = active
+        self.context = context
         self.timed = timed
         self._own: dict[str, FloatArray] | None = None
 
     def own(self) -> dict[str, FloatArray]:
         """This process's rows of everything that the run reads, by name."""
         if self._own is None:
-            self._own = self._read(np.arange(len(self.active.data.pool)), self.active.reads)
+            self._own = self._read(np.arange(len(self.context.data.pool)), outputs_read(self.context))
         return self._own
 
     def rows(self, names: frozenset[str], *, everywhere: bool = False) -> dict[str, FloatArray | None]:
@@ -51,7 +72,7 @@ class ModelPass:
             names: what is wanted.
             everywhere: on every process.
         """
-        n_points, ranks = len(self.active.data.pool), self.active.ranks
+        n_points, ranks = len(self.context.data.pool), self.context.ranks
         with self.timed("features"):
             own = self.own() if names else {}
             # sorted: every process has to gather in the same order
@@ -63,10 +84,10 @@ class ModelPass:
         Args:
             positions: `(n,)`. Only they are read where nothing else needs a pass over the data set.
         """
-        ranks = self.active.ranks
+        ranks = self.context.ranks
         with self.timed("features"):
-            if self.active.shown or self.active.pseudo_labels is not None:
-                own, n_points, chosen = self.own(), len(self.active.data.pool), positions
+            if shown_to_sampler(self.context) or self.context.settings.pseudo_labels is not None:
+                own, n_points, chosen = self.own(), len(self.context.data.pool), positions
             else:
                 own = self._read(positions, frozenset({"probabilities"}))
                 n_points, chosen = len(positions), np.arange(len(positions))
@@ -75,17 +96,17 @@ class ModelPass:
         return None if gathered is None else gathered[chosen, 0].astype(np.int64)
 
     def _read(self, positions: IntArray, wanted: frozenset[str]) -> dict[str, Any]:
-        active, ranks = self.active, self.active.ranks
+        context, ranks = self.context, self.context.ranks
         if wanted and ranks.size > 1:
             ranks.share_buffers(self.trainer.lightning_module)
-        seed = int(generator_of(active.state.seed, _FEATURES, active.state.round).integers(2**31))
+        seed = int(generator_of(context.state.seed, _FEATURES, context.state.round).integers(2**31))
         return ranks.together(
-            lambda: active.extractor(
+            lambda: context.extractor(
                 self.trainer,
-                active.data,
+                context.data,
                 positions[ranks.shard(len(positions))],
                 wanted,
                 seed,
-                mc_passes=active.sampler.mc_passes,
+                mc_passes=context.settings.sampler.mc_passes,
             )
         )

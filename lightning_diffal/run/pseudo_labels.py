@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.data.loader_checks import check_pseudo_labels
 from lightning_diffal.pseudo_labels.joined import draw_joined, pseudo_state
 from lightning_diffal.pseudo_labels.rule import PseudoLabelled, PseudoLabels, choose_pseudo_labels
+from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.samplers import DiffusionSampler
 from lightning_diffal.utils.seeding import generator_of
-
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["join_pseudo_labels", "renew_pseudo_labels"]
 
 _PSEUDO_LABELS = 3  # place in the run that draws random numbers from a generator of its own
 
 
-def renew_pseudo_labels(active: ActiveLearning, model_pass: ModelPass) -> None:
+def renew_pseudo_labels(context: RunContext, model_pass: ModelPass) -> None:
     """Choose the pseudo-labels that the next round trains upon, by features of the model that has trained last.
 
     The features are those of the query where this fit has read them; else they are read again, by the same weights.
     Before anything has trained there are none, and none while labels are few (`PseudoLabels.min_labels`).
 
     Args:
-        active: the run, after all answers have arrived.
+        context: the run, after all answers have arrived.
         model_pass: of that model.
 
     Raises:
         ConfigurationError: multi-label targets.
     """
-    rule, state, data = active.pseudo_labels, active.state, active.data
+    rule, state, data = context.settings.pseudo_labels, context.state, context.data
     state.pseudo_labels = None
     if rule is None:
         return
@@ -45,13 +41,13 @@ def renew_pseudo_labels(active: ActiveLearning, model_pass: ModelPass) -> None:
         return
     features = model_pass.rows(frozenset({"features"}))["features"]
     with model_pass.timed("pseudo_labels"):
-        chosen = active.ranks.decide(lambda: _choose(active, rule, features))
+        chosen = context.ranks.decide(lambda: _choose(context, rule, features))
     state.pseudo_labels = pseudo_state(chosen, rule.labelled_share, data.pool.ids)
 
 
-def _choose(active: ActiveLearning, rule: PseudoLabels, features: npt.NDArray[np.float32] | None) -> PseudoLabelled:
+def _choose(context: RunContext, rule: PseudoLabels, features: npt.NDArray[np.float32] | None) -> PseudoLabelled:
     assert features is not None, "gathered on the first process"
-    data, sampler = active.data, active.sampler
+    data, sampler = context.data, context.settings.sampler
     # labels of points that validate stay out of training, and so do the points themselves if they were labelled
     trained = data.train_indices
     is_known = np.isin(data.labelled_indices, trained, assume_unique=True)
@@ -70,12 +66,12 @@ def _choose(active: ActiveLearning, rule: PseudoLabels, features: npt.NDArray[np
     )
 
 
-def join_pseudo_labels(active: ActiveLearning) -> None:
+def join_pseudo_labels(context: RunContext) -> None:
     """Show the data module the pseudo-labelled points that train in this round: every time the same for a round.
 
     Args:
-        active: the run, about to train a round.
+        context: the run, about to train a round.
     """
-    state, data = active.state, active.data
+    state, data = context.state, context.data
     generator = generator_of(state.seed, _PSEUDO_LABELS, state.round)
     data.joined_points = draw_joined(state.pseudo_labels, data.pool.ids, generator)

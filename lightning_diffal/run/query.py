@@ -4,68 +4,66 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError
-from lightning_diffal.run.model_pass import ModelPass
+from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.model_pass import ModelPass, shown_to_sampler
 from lightning_diffal.samplers.base import Query, QueryData
 from lightning_diffal.utils.seeding import generator_of
 
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
-
-__all__ = ["ask", "checked_query", "joined", "next_query_size", "with_suggestions"]
+__all__ = ["ask", "checked_query", "next_query_size", "with_suggestions"]
 
 _SELECTION = 2  # place in the run that draws random numbers from a generator of its own
 
 
-def next_query_size(active: ActiveLearning) -> int | str:
+def next_query_size(context: RunContext) -> int | str:
     """How many points to ask next, or why none.
 
     Args:
-        active: the run, after a round has trained.
+        context: the run, after a round has trained.
     """
     # `stop` may have been called on some process only, for a metric that differs between them
-    stops = active.ranks.everyone(active.stop_reason)
+    stops = context.ranks.everyone(context.stop_reason)
     wanted = next((reason for reason in stops if reason is not None), None)
-    return active.ranks.decide(lambda: _size_or_reason(active) if wanted is None else wanted)
+    return context.ranks.decide(lambda: _size_or_reason(context) if wanted is None else wanted)
 
 
-def _size_or_reason(active: ActiveLearning) -> int | str:
-    pool = active.data.pool
-    if active.max_rounds is not None and active.state.round >= active.max_rounds:
-        return f"max_rounds={active.max_rounds} reached"
+def _size_or_reason(context: RunContext) -> int | str:
+    settings, state, pool = context.settings, context.state, context.data.pool
+    if settings.max_rounds is not None and state.round >= settings.max_rounds:
+        return f"max_rounds={settings.max_rounds} reached"
     left = len(pool.pool_indices)
     if not left:
         return "the pool is empty"
-    if active.budget is not None:
-        left = min(left, active.budget - (pool.n_bought - active.state.bought_before) - len(pool.pending_indices))
+    if settings.budget is not None:
+        left = min(left, settings.budget - (pool.n_bought - state.bought_before) - len(pool.pending_indices))
         if left <= 0:
-            return f"budget={active.budget} spent"
-    if time.monotonic() > active.deadline:
-        return f"max_time of {active.max_seconds:.0f} seconds is over"
-    return min(active.query_size, left)
+            return f"budget={settings.budget} spent"
+    if time.monotonic() > context.deadline:
+        return f"max_time of {settings.max_time:.0f} seconds is over"
+    return min(settings.query_size, left)
 
 
-def ask(active: ActiveLearning, query_size: int, model_pass: ModelPass) -> Query:
+def ask(context: RunContext, query_size: int, model_pass: ModelPass) -> Query:
     """Choose the points to ask next. Every process gets the same answer.
 
     Args:
-        active: the run.
+        context: the run.
         query_size: how many.
         model_pass: of the model that has just trained.
 
     Returns:
         The sampler's query, checked.
     """
-    data, state, ranks = active.data, active.state, active.ranks
-    shown = active.shown
+    data, state, ranks = context.data, context.state, context.ranks
+    shown = shown_to_sampler(context)
     n_points = len(data.pool)
     with model_pass.timed("features"):
-        shared = _shares_selection(active, n_points, model_pass.own() if shown else {})
+        shared = _shares_selection(context, n_points, model_pass.own() if shown else {})
     rows = model_pass.rows(shown, everywhere=shared)
     labels = data.labels
 
@@ -83,16 +81,16 @@ def ask(active: ActiveLearning, query_size: int, model_pass: ModelPass) -> Query
         )
         generator = generator_of(state.seed, _SELECTION, state.round)
         return with_suggestions(
-            checked_query(active.sampler.select(known, query_size, generator), known, query_size), known
+            checked_query(context.settings.sampler.select(known, query_size, generator), known, query_size), known
         )
 
     with model_pass.timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)
 
 
-def _shares_selection(active: ActiveLearning, n_points: int, own: Mapping[str, npt.NDArray[Any]]) -> bool:
+def _shares_selection(context: RunContext, n_points: int, own: Mapping[str, npt.NDArray[Any]]) -> bool:
     """Whether every process takes part in the selection: where the sampler can, and is the same everywhere."""
-    ranks, sampler = active.ranks, active.sampler
+    ranks, sampler = context.ranks, context.settings.sampler
     if ranks.size == 1:
         return False
     n_dimensions = own["features"].shape[1] if "features" in own else 0
@@ -157,22 +155,3 @@ def with_suggestions(query: Query, data: QueryData) -> Query:
     else:
         details = {"predicted": rows.argmax(axis=1), "probability": rows.max(axis=1)}
     return Query(query.indices, query.scores, {**query.details, **details}, query.summary)
-
-
-def joined(first: Query, second: Query) -> Query:
-    """Two queries after the same round as one, where all points of the first were skipped.
-
-    Args:
-        first: asked first.
-        second: asked then; its figures on the query as a whole stay.
-
-    Example:
-        >>> joined(Query([4], [0.5]), Query([2], [0.25], summary={"n": 1})).indices
-        array([4, 2])
-    """
-    return Query(
-        np.concatenate([first.indices, second.indices]),
-        np.concatenate([first.scores, second.scores]),
-        {n: np.concatenate([v, second.details[n]]) for n, v in first.details.items() if n in second.details},
-        second.summary,
-    )

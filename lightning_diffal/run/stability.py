@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.pool import LabelledPool
+from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.stopping.base import KAPPA, stop_set_size
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arrays import array_from_state, array_state
-
-if TYPE_CHECKING:
-    from lightning_diffal.callback import ActiveLearning
 
 __all__ = ["check_single_label", "cohen_kappa", "measure_stability", "stop_set"]
 
@@ -67,14 +65,14 @@ def stop_set(pool: LabelledPool, size: int | None, seed: int) -> tuple[IntArray,
     return keys[order], order
 
 
-def measure_stability(active: ActiveLearning, model_pass: ModelPass) -> dict[str, float]:
+def measure_stability(context: RunContext, model_pass: ModelPass) -> dict[str, float]:
     """Compare the model that has just trained with that of the round before, where a stopping rule goes by it.
 
     The figure joins the record's metrics, and the predictions the run's state. Measured once a round: a later fit
     finds it there.
 
     Args:
-        active: the run, after a round.
+        context: the run, after a round.
         model_pass: of its model.
 
     Returns:
@@ -83,13 +81,13 @@ def measure_stability(active: ActiveLearning, model_pass: ModelPass) -> dict[str
     Raises:
         ConfigurationError: multi-label targets.
     """
-    size = stop_set_size(active.stopping)
-    state, record = active.state, active.state.history[-1]
+    size = stop_set_size(context.settings.stopping)
+    state, record = context.state, context.state.history[-1]
     before = state.predictions
     if size == 0 or not record.n_labelled or (before is not None and before["round"] == record.round):
         return {}
-    check_single_label(active)
-    keys, positions = stop_set(active.data.pool, size, state.seed)
+    check_single_label(context)
+    keys, positions = stop_set(context.data.pool, size, state.seed)
     predicted = model_pass.predictions(positions)
 
     def compare() -> tuple[dict[str, Any], float | None]:
@@ -101,20 +99,20 @@ def measure_stability(active: ActiveLearning, model_pass: ModelPass) -> dict[str
         _, ours, theirs = np.intersect1d(keys, array_from_state(before["keys"]), return_indices=True)
         return now, cohen_kappa(predicted[ours], array_from_state(before["classes"])[theirs]) if len(ours) else None
 
-    state.predictions, kappa = active.ranks.decide(compare)
+    state.predictions, kappa = context.ranks.decide(compare)
     if kappa is None:
         return {}
     record.metrics[KAPPA] = kappa
     return {KAPPA: kappa}
 
 
-def check_single_label(active: ActiveLearning) -> None:
+def check_single_label(context: RunContext) -> None:
     """Refuse multi-label targets where a rule compares predictions.
 
     Raises:
         ConfigurationError: multi-label targets.
     """
-    if stop_set_size(active.stopping) != 0 and active.data.pool.is_multilabel:
+    if stop_set_size(context.settings.stopping) != 0 and context.data.pool.is_multilabel:
         raise ConfigurationError(
             "Stopping rules that compare predictions (StablePredictions, ExploredAndStable) need one class a point, "
             "but the targets are multi-label: use TargetMetric or Explored."

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor, nn
+import numpy as np
 
-from lightning_diffal.exceptions import ResumeError
-from lightning_diffal.history.history import History
+from lightning_diffal.exceptions import ResumeError, TransitionError
+from lightning_diffal.history.history import History, RoundRecord
+from lightning_diffal.samplers.base import Query
 
-__all__ = ["FORMAT", "Phase", "RunState", "put_weights", "weights_of"]
+__all__ = ["FORMAT", "TRANSITIONS", "Phase", "RunState"]
 
 FORMAT = 1
 """Version of what `RunState.to_checkpoint` writes."""
@@ -20,10 +20,37 @@ FORMAT = 1
 Phase = Literal["train", "redo", "training", "query", "answers"]
 """What comes next: a round from its start; again, since it was cut off; the rest of one; a query; answers to it."""
 
+TRANSITIONS: dict[str, tuple[frozenset[Phase], Phase]] = {
+    "begin_round": (frozenset({"train", "redo"}), "training"),
+    "redo": (frozenset({"training"}), "redo"),
+    "start_over": (frozenset({"redo"}), "train"),
+    "finish_round": (frozenset({"training"}), "query"),
+    "begin_cold": (frozenset({"train"}), "query"),
+    "ask": (frozenset({"query"}), "answers"),
+    "ask_others": (frozenset({"answers"}), "query"),
+    "answered": (frozenset({"answers"}), "train"),
+}
+"""The phases that each transition may start from, and the phase that it leads to."""
+
 
 @dataclass
 class RunState:
-    """One active learning run.
+    """One active learning run: where it stands, and the only way to get from one phase to the next.
+
+    ============== =================== ========== ==========================================
+    transition     from                to         when
+    ============== =================== ========== ==========================================
+    `begin_round`  `train`, `redo`     `training` a round starts from clean weights
+    `redo`         `training`          `redo`     the round was cut off
+    `start_over`   `redo`              `train`    a first round that was cut off is forgotten
+    `finish_round` `training`          `query`    the round has trained
+    `begin_cold`   `train`             `query`    no label is known before the first query
+    `ask`          `query`             `answers`  points were chosen
+    `ask_others`   `answers`           `query`    all points asked were skipped
+    `answered`     `answers`           `train`    enough answers have arrived
+    ============== =================== ========== ==========================================
+
+    Any other transition raises a `TransitionError`. `TRANSITIONS` holds the same table.
 
     Args:
         round: the round that trains, or that has trained last.
@@ -68,6 +95,70 @@ class RunState:
         """Whether a round has ended, so that weights other than the initial ones exist."""
         return any(record.n_labelled for record in self.history)
 
+    # ---------------------------------------------------------------------------------------------- transitions
+
+    def begin_round(self) -> None:
+        """A round starts training, from the start."""
+        self._move("begin_round")
+
+    def redo(self) -> None:
+        """The round that trains was cut off; it has to be trained again from its start."""
+        self._move("redo")
+
+    def start_over(self) -> None:
+        """Forget half of a first round, so that another model may begin the run."""
+        self._move("start_over")
+
+    def finish_round(self, record: RoundRecord) -> None:
+        """The round has trained.
+
+        Args:
+            record: of this round.
+        """
+        self._move("finish_round")
+        self.history.append(record)
+        self.metrics, self.round_weights = {}, None
+
+    def begin_cold(self) -> None:
+        """No label is known: the first query comes before any training, and has a record of its own."""
+        self._move("begin_cold")
+        self.history.append(RoundRecord(round=0, seed=self.seed, labelled=np.empty(0, dtype=np.int64)))
+
+    def ask(self, query: Query) -> None:
+        """Points were chosen after the last round; their answers come next.
+
+        Args:
+            query: joins what was asked after the same round, where all of that was skipped.
+        """
+        self._move("ask")
+        record = self.history[-1]
+        record.query = query if record.query is None else record.query.followed_by(query)
+        record.stop_reason = None
+        self.asked = query.indices.tolist()
+
+    def ask_others(self) -> None:
+        """All points asked were skipped: training on the same labels again would teach nothing."""
+        self._move("ask_others")
+        self.asked = []
+
+    def answered(self) -> None:
+        """Enough answers have arrived: the next round trains."""
+        self._move("answered")
+        self.round += 1
+        self.asked = []
+        self.history[-1].stop_reason = None  # it goes on
+
+    def _move(self, transition: str) -> None:
+        origins, target = TRANSITIONS[transition]
+        if self.phase not in origins:
+            raise TransitionError(
+                f"A run in phase {self.phase!r} (round {self.round}) cannot {transition.replace('_', ' ')}: that is "
+                f"possible only in {', '.join(map(repr, sorted(origins)))}."
+            )
+        self.phase = target
+
+    # ----------------------------------------------------------------------------------------------- checkpoints
+
     def to_checkpoint(self) -> dict[str, Any]:
         """Tensors, numbers, strings, lists and dicts only: `torch.load(weights_only=True)` reads it."""
         return {
@@ -108,22 +199,3 @@ class RunState:
             for record in state.history:
                 record.move(position)
         return state
-
-
-def weights_of(module: nn.Module) -> dict[str, Any]:
-    """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it."""
-    return {
-        name: value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-        for name, value in module.state_dict().items()
-    }
-
-
-def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Put back what `weights_of` gave; as strictly as a `LightningModule` wants its checkpoints loaded.
-
-    Args:
-        module: whose `strict_loading` counts, where it has that.
-        weights: copied, since a module may keep what it is given.
-    """
-    extra = {name: copy.deepcopy(value) for name, value in weights.items() if not isinstance(value, Tensor)}
-    module.load_state_dict({**weights, **extra}, strict=bool(getattr(module, "strict_loading", True)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,18 @@ from lightning_diffal.samplers.points import check_count
 from lightning_diffal.samplers.query_data import QueryData
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
-__all__ = ["Query", "QueryData", "QuerySampler", "ScoreSampler", "best_candidates"]
+__all__ = [
+    "POSITION_DETAILS",
+    "Query",
+    "QueryData",
+    "QuerySampler",
+    "ScoreSampler",
+    "best_candidates",
+    "moved_indices",
+]
+
+POSITION_DETAILS = frozenset({"nearest_labelled"})
+"""Details of a query that hold positions in the data set, or -1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +70,54 @@ class Query:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def moved(self, position: Callable[[int], int]) -> Query:
+        """The same query where its points have other positions now.
+
+        Args:
+            position: the present position of each point by its old one; negative numbers, which name no point, stay.
+
+        Example:
+            >>> query = Query([4, 2], [0.5, 0.25]).moved(lambda index: 10 + index)
+            >>> query.indices, query.scores
+            (array([14, 12]), array([0.5 , 0.25], dtype=float32))
+        """
+        details = {
+            name: moved_indices(values, position) if name in POSITION_DETAILS else values
+            for name, values in self.details.items()
+        }
+        return Query(moved_indices(self.indices, position), self.scores, details, self.summary)
+
+    def followed_by(self, other: Query) -> Query:
+        """Two queries after the same round as one, where all points of the first were skipped.
+
+        Args:
+            other: asked afterwards; its summary stays.
+
+        Example:
+            >>> Query([4], [0.5]).followed_by(Query([2], [0.25], summary={"n": 1})).indices
+            array([4, 2])
+        """
+        return Query(
+            np.concatenate([self.indices, other.indices]),
+            np.concatenate([self.scores, other.scores]),
+            {n: np.concatenate([v, other.details[n]]) for n, v in self.details.items() if n in other.details},
+            other.summary,
+        )
+
+
+def moved_indices(indices: npt.NDArray[Any], position: Callable[[int], int]) -> npt.NDArray[Any]:
+    """Positions of points that have moved.
+
+    Args:
+        indices: `(n,)` old positions; negative numbers stay.
+        position: the present position by the old one.
+
+    Example:
+        >>> moved_indices(np.array([3, -1]), lambda index: index + 1)
+        array([ 4, -1])
+    """
+    return np.array([index if index < 0 else position(index) for index in indices.tolist()], dtype=indices.dtype)
 
 
 class QuerySampler(ABC):

@@ -13,7 +13,7 @@ import numpy as np
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 from lightning_diffal.labels.ids import unique_ids
-from lightning_diffal.oracle.base import PENDING, SKIP
+from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, holds_several, parts_of
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Row, Table, read_table

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_diffal.exceptions import InvalidLabelError
+from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.labels.targets import Label
-from lightning_diffal.oracle.base import PENDING, SKIP
 
 __all__ = ["CANNOT_TELL", "LabelReader", "holds_several", "parts_of"]
 

@@ -1,4 +1,4 @@
-"""The arguments of `ActiveLearning`, checked when they are given."""
+"""Arguments checked: counts, choices, paths, spans of time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from os import PathLike
 from typing import Any
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.features.extractor import KNOWN_REQUIREMENTS
-from lightning_diffal.samplers.base import QuerySampler
 
 __all__ = [
     "as_seconds",
@@ -18,27 +16,7 @@ __all__ = [
     "check_reset",
     "check_run_dir",
     "check_waiting",
-    "checked_sampler",
 ]
-
-
-def checked_sampler(sampler: Any) -> QuerySampler:
-    """A sampler whose requirements can be met.
-
-    Raises:
-        InvalidTypeError: no sampler, or a class instead of an instance.
-        ConfigurationError: it requires what cannot be read from a model.
-    """
-    if not isinstance(sampler, QuerySampler):
-        hint = f": call it, {sampler.__name__}()" if isinstance(sampler, type) else ""
-        raise InvalidTypeError(f"Expected argument `sampler` to be a QuerySampler, but got {sampler!r}{hint}.")
-    unknown = set(sampler.requires) - KNOWN_REQUIREMENTS
-    if unknown:
-        raise ConfigurationError(
-            f"{type(sampler).__name__} requires {sorted(unknown)}, but only {sorted(KNOWN_REQUIREMENTS)} can be read "
-            "from a model."
-        )
-    return sampler
 
 
 def check_integers(least: int, **arguments: Any) -> None:

@@ -1,11 +1,15 @@
-"""What a model holds beside its weights: `state_dict` knows nothing of it, and a round must not inherit it."""
+"""What a model holds: its weights, copied and put back, and what `state_dict` does not know of."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+import copy
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["Unsaved"]
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Unsaved", "put_weights", "weights_of"]
 
 
 class Unsaved:
@@ -46,3 +50,22 @@ class Unsaved:
             for name, buffer in module.named_buffers():
                 if name in self.buffers:
                     buffer.copy_(self.buffers[name])
+
+
+def weights_of(module: nn.Module) -> dict[str, Any]:
+    """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it."""
+    return {
+        name: value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in module.state_dict().items()
+    }
+
+
+def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Put back what `weights_of` gave; as strictly as a `LightningModule` wants its checkpoints loaded.
+
+    Args:
+        module: whose `strict_loading` counts, where it has that.
+        weights: copied, since a module may keep what it is given.
+    """
+    extra = {name: copy.deepcopy(value) for name, value in weights.items() if not isinstance(value, Tensor)}
+    module.load_state_dict({**weights, **extra}, strict=bool(getattr(module, "strict_loading", True)))

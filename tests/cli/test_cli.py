@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from lightning_diffal.cli.main import main
+from lightning_diffal.cli import main
 from lightning_diffal.comparison.demo import DemoSettings, run_demo
 from lightning_diffal.history.history import records_equal
 

@@ -11,8 +11,8 @@ import yaml
 
 from lightning_diffal._lightning import NAMESPACE
 from lightning_diffal._namespace import VARIABLE
+from lightning_diffal.cli import main
 from lightning_diffal.cli.lightning_cli import Labelled
-from lightning_diffal.cli.main import main
 from lightning_diffal.utils.extras import require as real_require
 
 CODE = f'''

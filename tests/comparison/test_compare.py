@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_diffal.cli.main import main
+from lightning_diffal.cli import main
 from lightning_diffal.comparison import compare_samplers
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.samplers import MarginSampler, RandomSampler

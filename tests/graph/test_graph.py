@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from lightning_diffal import graph
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.graph import weights as graph_weights
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 
 
@@ -177,7 +178,7 @@ class TestDuplicates:
         np.testing.assert_array_equal(permuted_multiplicity, multiplicity)
 
     def test_a_collision_of_hashes_is_found_and_resolved(self, monkeypatch):
-        monkeypatch.setattr(graph, "_row_hashes", lambda matrix: np.zeros(len(matrix), np.uint64))
+        monkeypatch.setattr(graph_weights, "_row_hashes", lambda matrix: np.zeros(len(matrix), np.uint64))
         features = np.array([[1.0, -0.0], [2, 1], [1, 0]], np.float32)
         representatives, inverse, multiplicity = graph.collapse_duplicates(features)
         np.testing.assert_array_equal(features[representatives][inverse], features)
@@ -191,7 +192,7 @@ class TestDuplicates:
     def test_blocks(self, monkeypatch):
         features = np.random.default_rng(0).integers(3, size=(100, 4)).astype(np.float32)
         expected = graph.collapse_duplicates(features)
-        monkeypatch.setattr(graph, "_BLOCK_VALUES", 28)
+        monkeypatch.setattr(graph_weights, "_BLOCK_VALUES", 28)
         for value, reference in zip(graph.collapse_duplicates(features), expected, strict=True):
             np.testing.assert_array_equal(value, reference)
 

@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lightning_diffal import selection
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.neighbors.projection import projected_search
+from lightning_diffal.selection import select as selection
 
 
 def recall(features, k=10, metric="euclidean"):

@@ -60,7 +60,7 @@ def summary(active, data):
         "picks": [None if r.query is None else r.query.indices.tolist() for r in active.history],
         "metrics": [r.metrics for r in active.history],
         "seeds": [r.seed for r in active.history],
-        "initial_weights": digest(active.state.initial_weights),
+        "initial_weights": digest(active._context.state.initial_weights),
         "reason": active.history[-1].stop_reason,
     }
 
@@ -117,7 +117,7 @@ def run(folder, how):
     class Sampler(FixedFeatures):
         def select(self, known, query_size, generator):
             every = np.arange(len(data.pool))
-            alone = active.extractor(trainer, data, every, self.requires, 0)["features"]
+            alone = active._context.extractor(trainer, data, every, self.requires, 0)["features"]
             gathered.append(known.features.shape == alone.shape and bool(np.allclose(known.features, alone, atol=1e-6)))
             return super().select(known, query_size, generator)
 
@@ -136,7 +136,7 @@ def run(folder, how):
     for record, weights, losses in zip(active.history, snapshots.weights, snapshots.losses, strict=True):
         pl.seed_everything(record.seed)
         fresh = DriftingNet()
-        fresh.load_state_dict(active.state.initial_weights)
+        fresh.load_state_dict(active._context.state.initial_weights)
         quiet_trainer(**launch).fit(fresh, *loaders(record.labelled, train=POINTS))
         equal.append(same_weights(fresh.state_dict(), weights) and fresh.losses == losses)
     found = {"own_weights": own_weights, "gathered": gathered, "equal": equal, "seeded": "PL_GLOBAL_SEED" in os.environ}
@@ -170,7 +170,7 @@ def pseudo(folder, _):
     ):
         pl.seed_everything(record.seed)
         fresh = DriftingNet()
-        fresh.load_state_dict(active.state.initial_weights)
+        fresh.load_state_dict(active._context.state.initial_weights)
         lone_last = {"drop_last": -(-len(items) // 2) % 4 == 1}  # batch norm cannot train on one point
         train = DataLoader(items, batch_size=4, shuffle=True, **lone_last)
         quiet_trainer(**launch).fit(fresh, train, DataLoader(VAL, batch_size=4))
@@ -192,7 +192,7 @@ class Kill(pl.Callback):
         self.active, self.where, self.round = active, where, round_
 
     def at(self, where):
-        if self.where == where and self.active.state.round == self.round:
+        if self.where == where and self.active._context.state.round == self.round:
             kill_job()
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
@@ -211,7 +211,7 @@ def resume(folder, spec):
 
     def oracle(indices, items):
         append(folder / "bought.jsonl", list(indices))
-        if where == "oracle" and active.state.round == int(round_):
+        if where == "oracle" and active._context.state.round == int(round_):
             kill_job()
         return [int(y) for _, y in items]
 
@@ -293,7 +293,7 @@ class AgreeingNet(Net):
     """Its processes train upon the same points with the same labels, and not upon the labelled ones alone."""
 
     def on_train_start(self):
-        data, ranks = self.trainer.datamodule, ActiveLearning.from_trainer(self.trainer).ranks
+        data, ranks = self.trainer.datamodule, ActiveLearning.from_trainer(self.trainer)._context.ranks
         view = data.training_dataset
         first, second = ranks.everyone((view.indices.tolist(), view.labels))
         if first != second:
@@ -333,7 +333,7 @@ class Comparing(DiffusionSampler):
 
     def select(self, data, query_size, generator):
         active, module = ActiveLearning.from_trainer(self.trainer), self.trainer.datamodule
-        alone = active.extractor(self.trainer, module, np.arange(len(POINTS)), self.requires, 0)["features"]
+        alone = active._context.extractor(self.trainer, module, np.arange(len(POINTS)), self.requires, 0)["features"]
         np.testing.assert_allclose(data.features, alone, atol=1e-6)
         return super().select(data, query_size, generator)
 
@@ -486,14 +486,15 @@ def stopping(folder, _):
         torch.manual_seed(5)  # when predictions are stable depends on the weights
         model, data, active = labelled_run(sampler, n_rounds=6, stopping=rule)
         quiet_trainer([active], strategy="ddp", devices=2).fit(model, datamodule=data)
-        found[name] = {**summary(active, data), "keys": active.state.predictions["keys"].tolist()}
-        found[name]["alone"] = active.state.predictions["classes"].tolist() == classes_alone(model, active, data)
+        predictions = active._context.state.predictions
+        found[name] = {**summary(active, data), "keys": predictions["keys"].tolist()}
+        found[name]["alone"] = predictions["classes"].tolist() == classes_alone(model, active, data)
     (folder / f"rank{rank_of_process()}.json").write_text(json.dumps(found))
 
 
 def classes_alone(model, active, data):
     """What one process says of the stop set, with the batch norm statistics of the first."""
-    _, positions = stop_set(data.pool, 41, active.state.seed)
+    _, positions = stop_set(data.pool, 41, active._context.state.seed)
     with torch.no_grad():
         return model.cpu().eval()(POINTS.tensors[0][positions]).argmax(1).tolist()
 

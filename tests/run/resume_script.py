@@ -41,7 +41,7 @@ class Kill(pl.Callback):
 
     def at(self, where, trainer, epoch=True):
         on_time = not epoch or trainer.current_epoch == self.epoch
-        if where == self.where and self.active.state.round == self.round and on_time:
+        if where == self.where and self.active._context.state.round == self.round and on_time:
             if where == "sigterm":
                 os.kill(os.getpid(), signal.SIGTERM)  # as a cluster does first; Lightning ends the fit by itself
             else:
@@ -101,14 +101,14 @@ def main(folder, spec, mode, how="checkpoint", pseudo=""):
     def label(indices, items):
         with (folder / "bought.jsonl").open("a") as file:
             file.write(json.dumps(list(indices)) + "\n")
-        if where == "oracle" and active.state.round == int(round_):
+        if where == "oracle" and active._context.state.round == int(round_):
             die()
         return [int(y) for _, y in items]
 
     class Sampler(DiffusionSampler):
         def select(self, known, query_size, generator):
             query = super().select(known, query_size, generator)
-            if where == "select" and active.state.round == int(round_):
+            if where == "select" and active._context.state.round == int(round_):
                 die()
             return query
 
@@ -122,7 +122,7 @@ def main(folder, spec, mode, how="checkpoint", pseudo=""):
         save = pl.Trainer.save_checkpoint
 
         def torn(self, filepath, *args, **kwargs):
-            if active.state.round == int(round_) and self.current_epoch == int(epoch):
+            if active._context.state.round == int(round_) and self.current_epoch == int(epoch):
                 Path(filepath).with_suffix(".tmp").write_bytes(b"half of a checkpoint")
                 die()
             return save(self, filepath, *args, **kwargs)

@@ -44,8 +44,9 @@ class Look(Snapshots):
         self.places.append(data.training_dataset.indices.tolist())
         if active is not None and active.pseudo_labels is not None:
             every = np.arange(len(data.pool))
-            self.features.append(active.extractor(trainer, data, every, frozenset({"features"}), 0)["features"])
-            self.chosen.append(active.state.pseudo_labels)
+            read = active._context.extractor(trainer, data, every, frozenset({"features"}), 0)
+            self.features.append(read["features"])
+            self.chosen.append(active._context.state.pseudo_labels)
 
 
 def run(sampler=None, *, data=None, model=None, callbacks=(), trainer=(), max_rounds=2, ckpt_path=None, **kwargs):

@@ -620,6 +620,35 @@ def test_learning_rate_finder_at_a_cold_start(tmp_path):
     assert [r.n_labelled for r in active.history] == [0, 6, 12]
 
 
+def test_learning_rate_finder_waits_for_first_answers(tmp_path):
+    """It trains in `on_fit_start`, where nobody has answered yet."""
+    answers = {}
+    finder = pl_callbacks.LearningRateFinder(num_training_steps=5)
+    active = ActiveLearning(
+        RandomSampler(),
+        query_size=6,
+        max_rounds=2,
+        seed=3,
+        oracle=lambda indices, items: [answers.get(int(i), PENDING) for i in indices],
+    )
+    data = make_data(initial_labels=0)
+    settings = {"callbacks": [finder], "enable_checkpointing": True, "default_root_dir": tmp_path}
+    trainer, model, _ = run(active, data, **settings)
+    assert "waiting for answers" in active.history[-1].stop_reason and finder.optimal_lr is None
+    for _ in range(2):
+        answers.update((int(i), int(TRAIN.tensors[1][i])) for i in data.pending_indices)
+        trainer.fit(model, datamodule=data)
+    assert [r.n_labelled for r in active.history] == [0, 6, 12] and finder.optimal_lr is not None
+
+
+@pytest.mark.parametrize("keeps", [{"save_top_k": 0}, {"monitor": None}])
+def test_best_weights_need_a_checkpoint_that_keeps_them(keeps, tmp_path):
+    checkpoint = pl_callbacks.ModelCheckpoint(tmp_path, **{"monitor": "val_loss", **keeps})
+    active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=1, weights="best")
+    with pytest.raises(ConfigurationError, match="`save_top_k` is not 0"):
+        run(active, callbacks=[checkpoint], enable_checkpointing=True)
+
+
 def test_best_weights_are_what_queries_and_metrics_use(tmp_path):
     checkpoint = pl_callbacks.ModelCheckpoint(tmp_path, monitor="val_loss")
     active = ActiveLearning(RandomSampler(), query_size=4, max_rounds=1, weights="best", test_each_round=True)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from lightning_diffal.cli.main import main
+from lightning_diffal.cli import main
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.samplers import CoreSetSampler, DiffusionSampler, MarginSampler
 from lightning_diffal.selection.select import select_from_files

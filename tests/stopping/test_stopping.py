@@ -371,7 +371,7 @@ folder, threshold, kill = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 
 class Sampler(DiffusionSampler):
     def select(self, *args):
-        if active.state.round == kill:
+        if active._context.state.round == kill:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().select(*args)
 

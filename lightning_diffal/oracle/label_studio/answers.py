@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lightning_diffal.exceptions import AnswerFileError
-from lightning_diffal.oracle.base import PENDING, SKIP
+from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.label_studio.tasks import ID, ITEM
 
 __all__ = [

@@ -11,7 +11,8 @@ import numpy as np
 
 from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.oracle.base import PENDING, SKIP, Oracle, Question
+from lightning_diffal.labels.marks import PENDING, SKIP
+from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.oracle.label_studio import answers as answers
 from lightning_diffal.oracle.label_studio.folder import LabelStudioFolder
 from lightning_diffal.oracle.label_studio.server import LabelStudioServer, checked_url

@@ -1,0 +1,96 @@
+"""A run as a checkpoint holds it, and back: from a checkpoint, a run folder or a process that lived for one fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_diffal._lightning import lives_for_one_fit, pl
+from lightning_diffal.data.datamodule import ActiveDataModule
+from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.state import RunState
+from lightning_diffal.utils.seeding import random_state
+
+__all__ = ["KEY", "catch_up_in_child", "hand_back", "restore_run", "run_contents", "take_from_child"]
+
+KEY = "active_learning"
+"""Where a checkpoint, or the state in a run folder, holds the run."""
+
+
+def run_contents(context: RunContext) -> dict[str, Any]:
+    """The run as a checkpoint holds it.
+
+    Args:
+        context: the run, in a fit.
+    """
+    return {
+        **context.state.to_checkpoint(),
+        # only the first process writes, whenever it likes: what the others had, it was told before
+        "random_states": [random_state(), *context.random_states[1:]],
+        "data": context.data.keep(),
+        "fingerprint": context.fingerprint,
+        "settings": context.settings.described(),
+        "journal": None if context.folder is None else context.folder.describe(),
+    }
+
+
+def restore_run(context: RunContext, saved: Mapping[str, Any], data: ActiveDataModule | None) -> None:
+    """Put labels and state back, whatever kept them.
+
+    Args:
+        context: the run.
+        saved: what `run_contents` gave.
+        data: gets the labels; points are found where they are now. `None`: labels came another way, in the order that
+            the state has.
+
+    Raises:
+        ResumeError: written in another format, or of another data set.
+    """
+    position = None
+    if data is not None:
+        data.restore(saved["data"])
+        position = data.pool.moved(saved["data"]["pool"])
+    context.state = RunState.from_checkpoint(saved, position)
+
+
+def hand_back(context: RunContext, trainer: pl.Trainer) -> None:
+    """From a process that ends with this fit, to the one that called it: where the run stands.
+
+    Done whenever something was asked or answered, since a fit that fails takes all its processes with it.
+
+    Args:
+        context: the run.
+        trainer: in a fit, or at its end.
+    """
+    if context.has_data and lives_for_one_fit(trainer) and trainer.local_rank == 0:
+        contents = run_contents(context)
+        contents["data"].pop("wrapped", None)  # another package's, which may hold more than plain types
+        context.handback.leave(contents)
+        context.data.handback.leave(contents["data"])
+
+
+def catch_up_in_child(context: RunContext, data: ActiveDataModule) -> None:
+    """In a child process: let go of the parent's processes and files, and catch up with an earlier child.
+
+    Args:
+        context: the run.
+        data: gets the labels.
+    """
+    if not context.handback.is_away:
+        return
+    context.forget_trainer()
+    left = context.handback.peek()
+    if left is not None:
+        data.pool.load_state_dict(left["data"]["pool"])
+        restore_run(context, left, None)
+
+
+def take_from_child(context: RunContext) -> None:
+    """In the parent: go to where a child process left the run; its data module does the same by itself.
+
+    Args:
+        context: the run.
+    """
+    left = context.handback.take()
+    if left is not None:
+        restore_run(context, left, None)
