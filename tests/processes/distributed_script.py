@@ -298,7 +298,7 @@ class AgreeingNet(Net):
         first, second = ranks.everyone((view.indices.tolist(), view.labels))
         if first != second:
             raise AssertionError("other points on the second process")
-        if (len(view) > 80) != (ActiveLearning.from_trainer(self.trainer).state.round > 0):
+        if (len(view) > 80) != (ActiveLearning.from_trainer(self.trainer)._context.state.round > 0):
             raise AssertionError(f"{len(view)} points train")
 
 
