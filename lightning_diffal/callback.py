@@ -32,6 +32,7 @@ from lightning_diffal.pseudo_labels.rule import PseudoLabels
 from lightning_diffal.run.checkpoint import KEY, hand_back, restore_run, run_contents, take_from_child
 from lightning_diffal.run.context import Resumed, RunContext
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels
+from lightning_diffal.run.recorder import Recorder
 from lightning_diffal.run.rounds import Rounds
 from lightning_diffal.run.settings import RunSettings, Setting
 from lightning_diffal.run.start import begin_fit, take_data
@@ -254,6 +255,10 @@ class ActiveLearning(ActiveCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """As after a validation."""
         self.on_validation_end(trainer, pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let another process go on with the run."""
+        Recorder(self._context).release()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Bring what was learned to the process that called `fit`, where that is another one."""

@@ -11,6 +11,7 @@ __all__ = [
     "LoaderMismatchError",
     "ResumeError",
     "ServerError",
+    "StorageError",
     "TransitionError",
 ]
 
@@ -53,6 +54,10 @@ class ResumeError(DiffalError, RuntimeError):
 
 class ServerError(DiffalError, RuntimeError, ConnectionError):
     """A server that cannot be reached, or refuses what it is asked. Nothing was applied, and nothing is lost."""
+
+
+class StorageError(DiffalError, OSError):
+    """A file that could not be written: it says which one and why. What was to be written was not applied."""
 
 
 class TransitionError(DiffalError, RuntimeError):

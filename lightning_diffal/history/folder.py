@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lightning_diffal.history.journal import FILENAME, Journal
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.history.journal import FILENAME, Journal, storing
+from lightning_diffal.history.lines import read_journal
+from lightning_diffal.utils.environment import environment, package_version
+from lightning_diffal.utils.files import remove_temporaries, replacing
 
 __all__ = ["STATE", "RunFolder", "new_run_id"]
 
@@ -44,7 +48,10 @@ class RunFolder:
             path: the folder.
             header: of the journal: the run's id, its data set and the labels that it begins with.
         """
-        return cls(path, Journal.create(path / FILENAME, header))
+        written_by = {"version": package_version(), "environment": environment()}
+        found = cls(path, Journal.create(path / FILENAME, {**header, **written_by}))
+        found.clean()
+        return found
 
     @classmethod
     def find(cls, places: Sequence[Path]) -> RunFolder | None:
@@ -54,7 +61,11 @@ class RunFolder:
             places: where to look, best first.
         """
         path = next((place for place in places if (place / FILENAME).exists()), None)
-        return None if path is None else cls(path, Journal.open(path / FILENAME))
+        if path is None or _never_began(path):
+            return None
+        found = cls(path, Journal.open(path / FILENAME))
+        found.clean()
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint has to know to find this folder again, and the place in the journal."""
@@ -66,13 +77,106 @@ class RunFolder:
         return (self.path / STATE).exists()
 
     def save(self, contents: dict[str, Any]) -> None:
-        """Keep the state at the border of a round, in place of the last one."""
-        with replacing(self.path / STATE) as temporary:
-            torch.save(contents, temporary)
+        """Keep the state at the border of a round, in place of the last one.
+
+        Raises:
+            StorageError: it cannot be written; the last one is as it was.
+        """
+        with storing(self.path / STATE), replacing(self.path / STATE) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(contents, file)
+            except RuntimeError as error:  # torch's own words for what the system said
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was kept last, if any."""
+        """The state that was kept last, if any.
+
+        Raises:
+            ResumeError: the file is damaged, or of another run.
+        """
+        path = self.path / STATE
         if not self.has_state:
             return None
-        contents: dict[str, Any] = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-        return contents
+        contents = load_archive(path, _INSTEAD)
+        try:
+            run = contents["active_learning"]["journal"]["run"]
+        except (KeyError, TypeError, IndexError):
+            raise ResumeError(f"{path} holds no state of a run. {_INSTEAD}") from None
+        if run != self.journal.run:
+            raise ResumeError(
+                f"{path} is the state of run {run}, but the journal beside it is of run {self.journal.run}: put the "
+                f"two of one run together. {_INSTEAD}"
+            )
+        found: dict[str, Any] = contents
+        return found
+
+    def clean(self) -> None:
+        """Take away what writers left that were killed while they wrote. Only for the one that writes."""
+        for name in (STATE, FILENAME):
+            remove_temporaries(self.path / name)
+
+
+_INSTEAD = (
+    "Restore it from a backup, or take it out of the folder: the run is then trained again from its first round, with "
+    "every query and label of its journal, and nothing is asked twice."
+)
+
+
+def load_archive(path: Path, instead: str = "") -> Any:
+    """What `torch.save` wrote, after a look at the checksums in it: torch itself does not look at them.
+
+    Args:
+        path: of the file.
+        instead: what to do without it.
+
+    Raises:
+        ResumeError: it is damaged.
+    """
+    check_archive(path, instead)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises all kinds of errors for a file that is not what it wrote
+        raise _damaged(path, f"{type(error).__name__}: {str(error)[:200]}", instead) from error
+
+
+def check_archive(path: Path, instead: str = "") -> None:
+    """Refuse a file of `torch.save` whose contents are not what was written.
+
+    Args:
+        path: of the file. What is not a zip archive is let pass: torch's format of before 1.6 has no checksums.
+        instead: what to do without it.
+
+    Raises:
+        ResumeError: it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            is_archive = file.read(2) == b"PK" or zipfile.is_zipfile(path)
+        wrong = None
+        if is_archive:
+            with zipfile.ZipFile(path) as archive:
+                wrong = archive.testzip()
+    except Exception as error:  # of zipfile's: any, for a damaged directory
+        raise _damaged(path, f"{type(error).__name__}: {str(error)[:200]}", instead) from error
+    if wrong is not None:
+        raise _damaged(path, f"the checksum of {wrong!r} in it is wrong", instead)
+
+
+def _damaged(path: Path, reason: str, instead: str) -> ResumeError:
+    return ResumeError(f"{path} is damaged ({reason}). {instead}".rstrip())
+
+
+def _never_began(path: Path) -> bool:
+    """Whether a run was killed while it wrote the header of its journal, before anything was asked.
+
+    Raises:
+        ResumeError: the journal was emptied later.
+    """
+    if read_journal(path / FILENAME).events:
+        return False
+    if (path / STATE).exists():
+        raise ResumeError(
+            f"{path / FILENAME} is empty, but {STATE} beside it is of a run that had begun: restore the journal from a "
+            f"backup. {STATE} holds the labels up to the end of its round."
+        )
+    return True

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lightning_diffal.exceptions import ConfigurationError, DiffalError, ResumeError
-from lightning_diffal.history.folder import STATE
+from lightning_diffal.history.folder import STATE, load_archive
 from lightning_diffal.history.history import History, RoundRecord
 from lightning_diffal.history.journal import FILENAME, query_from_event, read_events
 from lightning_diffal.labels.targets import Label
@@ -149,10 +147,11 @@ def _from_folder(path: Path) -> RunView:
 def _state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
+    contents = load_archive(path, "Restore it, or take it away.")
     try:
-        kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["active_learning"]
-    except Exception as error:  # torch raises all kinds of errors for a file that it did not write
-        raise ResumeError(f"{path} cannot be read ({type(error).__name__}): restore it, or take it away.") from error
+        kept: dict[str, Any] = contents["active_learning"]
+    except (KeyError, TypeError, IndexError):
+        raise ResumeError(f"{path} holds no state of a run: restore it, or take it away.") from None
     return kept
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info, rank_zero_warn
 from lightning_diffal.data.fingerprint import check_fingerprint
-from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.exceptions import DiffalError, ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
 from lightning_diffal.labels.events import positions_of
 from lightning_diffal.labels.replay import replay
+from lightning_diffal.labels.targets import parse_label
 from lightning_diffal.run.checkpoint import KEY, restore_run, run_contents
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.run_folder import open_run_folder
@@ -58,7 +59,24 @@ class Recorder:
                 context.folder.journal.rewind(kept[KEY]["journal"]["lines"])
             return context.folder.journal.header, kept
 
-        header, kept = context.ranks.decide(find)
+        try:
+            header, kept = context.ranks.decide(find)
+            self._begin(header, kept, saved, module)
+        except BaseException:
+            self.release()
+            raise
+        # one process writes; another may have written in an earlier fit, or hold a copy of one that did
+        data.pool.observer = None if context.folder is None else context.folder.journal.record
+
+    def _begin(
+        self,
+        header: dict[str, Any],
+        kept: dict[str, Any] | None,
+        saved: dict[str, Any] | None,
+        module: pl.LightningModule,
+    ) -> None:
+        """Go on from what the folder or the checkpoint holds."""
+        context, data = self.context, self.context.data
         began = saved or (header if kept is None else kept[KEY])
         context.journal_ids = {int(index): name for index, name in (began["data"]["pool"]["ids"] or {}).items()}
         if data.num_classes is None:  # a sampler that needs no model output does not tell
@@ -75,8 +93,20 @@ class Recorder:
             self._restore(kept, module)
             for change in context.settings.changes_since(kept[KEY]["settings"]):
                 rank_zero_warn(change)
-        # one process writes; another may have written in an earlier fit, or hold a copy of one that did
-        data.pool.observer = None if context.folder is None else context.folder.journal.record
+
+    def resume(self) -> None:
+        """Hold the folder again in a later fit of the same process.
+
+        Raises:
+            ResumeError: another process holds it.
+        """
+        folder = self.context.folder
+        self.context.ranks.decide(lambda: None if folder is None else folder.journal.resume())
+
+    def release(self) -> None:
+        """Let another process go on with this run."""
+        if self.context.folder is not None:
+            self.context.folder.journal.release()
 
     def restore_round_end(self, module: pl.LightningModule) -> bool:
         """Go to where the round that trains had ended, if the folder kept that.
@@ -128,26 +158,35 @@ class Recorder:
         self.replay_labels()
         folder, state = self.context.folder, self.context.state
 
-        def read() -> dict[str, Any] | None:
+        def read() -> tuple[dict[str, Any], str] | None:
             event = None if folder is None else folder.journal.next_event(["query"])
-            if event is not None and event["round"] != state.round:
+            if folder is None or event is None:
+                return None
+            if event["round"] != state.round:
                 raise ResumeError(
                     f"The journal goes on with a query of round {event['round']}, but the run is in round "
                     f"{state.round}: it is not the journal of this checkpoint."
                 )
-            return event
+            return event, folder.journal.where()
 
-        event = self.context.ranks.decide(read)
-        if event is None:
+        found = self.context.ranks.decide(read)
+        if found is None:
             return None
+        event, where = found
         query = query_from_event(event)
         self._note_names(event)
-        names = self.context.journal_ids
-        if not names:
-            return query
-        named = {"indices": list(names), "ids": list(names.values())}
-        now = dict(zip(names, positions_of(named, self.context.data.pool.ids), strict=True))
-        return query.moved(lambda index: now.get(index, -1))
+        names, pool = self.context.journal_ids, self.context.data.pool
+        if names:
+            named = {"indices": list(names), "ids": list(names.values())}
+            now = dict(zip(names, positions_of(named, pool.ids), strict=True))
+            query = query.moved(lambda index: now.get(index, -1))
+        wrong = set(query.indices.tolist()) - set(pool.pool_indices.tolist())
+        if wrong:
+            raise ResumeError(
+                f"{where} does not fit this run: it asks point {min(wrong)}, which is not in the pool. Give the data "
+                "set and the checkpoint of this run."
+            )
+        return query
 
     def _note_names(self, event: dict[str, Any]) -> None:
         """Keep the ids of a line's points by where they stood then."""
@@ -182,14 +221,23 @@ class Recorder:
         """Apply the next line that is no query, and of answers only those of this round; whether there was one."""
         folder = self.context.folder
 
-        def read() -> dict[str, Any] | None:
-            return None if folder is None else folder.journal.next_event(["answer", "correction", "skip"], round_)
+        def read() -> tuple[dict[str, Any], str] | None:
+            event = None if folder is None else folder.journal.next_event(["answer", "correction", "skip"], round_)
+            return None if folder is None or event is None else (event, folder.journal.where())
 
-        event = self.context.ranks.decide(read)
-        if event is not None:
-            self._note_names(event)
-            replay(self.context.data.pool, event)
-        return event is not None
+        found = self.context.ranks.decide(read)
+        if found is None:
+            return False
+        event, where = found
+        self._note_names(event)
+        data = self.context.data
+        try:
+            for label in event.get("labels", ()):
+                parse_label(label, data.num_classes)
+            replay(data.pool, event)
+        except DiffalError as error:
+            raise ResumeError(f"{where} does not fit this run: {error}") from error
+        return True
 
     def take_in_missed(self) -> None:
         """Label what a script had labelled before it went on with this run, which does not know of it.

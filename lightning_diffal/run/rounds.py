@@ -72,6 +72,12 @@ class Rounds:
                 self.context.limits.put_back(self.trainer)
 
     def _go(self) -> None:
+        try:
+            self._go_on()
+        finally:
+            self.recorder.release()
+
+    def _go_on(self) -> None:
         self._remember_start()
         self._begin_without_labels()
         try:

@@ -87,6 +87,8 @@ def begin_fit(context: RunContext, trainer: pl.Trainer, module: pl.LightningModu
     if not context.is_open or context.resumed is not None or not state.has_begun:
         saved = context.handback.last if context.resumed is None else context.resumed.saved
         Recorder(context).open(trainer, module, saved)
+    else:
+        Recorder(context).resume()
     if not is_rehearsal(trainer):
         folder = context.folder
         known = (None, None) if folder is None else (folder.path, folder.journal.run)

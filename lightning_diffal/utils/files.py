@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["escape_cell", "replacing", "unescape_cell", "write_csv"]
+__all__ = ["escape_cell", "remove_temporaries", "replacing", "unescape_cell", "write_csv"]
 
 # What a spreadsheet runs as a formula; an apostrophe before it is one that was written by `escape_cell`.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
@@ -48,6 +48,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(path: str | os.PathLike[str]) -> None:
+    """Remove what `replacing` left of a file because the process was killed meanwhile.
+
+    Args:
+        path: that was to be written. Nobody may be writing it now.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, ".history.0123abcd.csv").write_text("half of")
+        ...     remove_temporaries(folder + "/history.csv")
+        ...     list(Path(folder).iterdir())
+        []
+    """
+    target = Path(path)
+    leftover = re.compile(rf"\.{re.escape(target.stem)}\.[0-9a-f]{{8}}{re.escape(target.suffix)}")
+    for found in list(target.parent.iterdir()):
+        if leftover.fullmatch(found.name):
+            found.unlink(missing_ok=True)
 
 
 def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

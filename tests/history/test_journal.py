@@ -48,7 +48,7 @@ def picks(active):
 def test_journal_tells_the_whole_run(tmp_path):
     active, data, _ = run(tmp_path)
     header, *events = lines(tmp_path)
-    assert header["kind"] == "header" and header["format"] == 1 and header["n_points"] == 120
+    assert header["kind"] == "header" and header["format"] == 2 and header["n_points"] == 120
     assert header["data"]["pool"]["labelled"] == sorted(START) and header["seed"] == 3 and header["num_classes"] == 3
     assert [(e["kind"], e["round"]) for e in events] == [("query", 0), ("answer", 1), ("query", 1), ("answer", 2)]
     for record, query, answer in zip(active.history, events[::2], events[1::2], strict=False):
@@ -167,13 +167,13 @@ def test_a_journal_that_cannot_be_read_is_refused(tmp_path):
     path = tmp_path / "run" / FILENAME
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(whole[0] + b"labels: many\n" + b"".join(whole[2:]))
-    with pytest.raises(ResumeError, match=r"Line 2 of .* is no event"):
+    with pytest.raises(ResumeError, match=r"Line 2 of .*journal.jsonl is not what a run has written"):
         run(tmp_path)
     path.write_bytes(b"".join(whole[1:]))
-    with pytest.raises(ResumeError, match="header"):
+    with pytest.raises(ResumeError, match=r"Line 1 of .* is not what"):
         run(tmp_path)
     path.write_bytes(b"")
-    with pytest.raises(ResumeError, match="header"):
+    with pytest.raises(ResumeError, match=r"is empty, but state\.ckpt beside it"):
         run(tmp_path)
 
 

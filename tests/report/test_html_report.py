@@ -1,6 +1,5 @@
 """The page about a run: all of it there, nothing of it run by a browser, and rubbish refused in a line."""
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning_diffal.cli import main
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, ResumeError
 from lightning_diffal.history.history import History, RoundRecord, records_equal
 from lightning_diffal.history.journal import FILENAME, read_events
+from lightning_diffal.history.lines import encode_line
 from lightning_diffal.oracle import PENDING
 from lightning_diffal.report import html_report
 from lightning_diffal.report.pictures import projected
@@ -297,19 +297,19 @@ def break_line(folder):
 def drop_label(folder):
     events, _ = read_events(folder / FILENAME)
     next(event for event in events if event["kind"] == "answer")["labels"].pop()
-    (folder / FILENAME).write_text("".join(json.dumps(event) + "\n" for event in events))
+    (folder / FILENAME).write_bytes(b"".join(encode_line(event, n) for n, event in enumerate(events, start=1)))
 
 
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (break_line, ResumeError, r"Line 3 of .*journal\.jsonl is no event"),
-        (drop_label, ResumeError, "not a run that this version can read"),
+        (break_line, ResumeError, r"Line 3 of .*journal\.jsonl is not what a run has written"),
+        (drop_label, ResumeError, "`labels` has to hold one entry for each of 5 points"),
         (lambda folder: (folder / FILENAME).write_text(""), ResumeError, "does not begin with the header"),
         (lambda folder: (folder / FILENAME).write_bytes(b"\xff\xfe\x00\n"), ResumeError, "Line 1"),
-        (lambda folder: (folder / FILENAME).write_text('{"kind":"header","format":1}\n'), ResumeError, "not a run"),
-        (lambda folder: (folder / "state.ckpt").write_bytes(b"nonsense"), ResumeError, r"state\.ckpt cannot be read"),
-        (lambda folder: torch.save({"a": 1}, folder / "state.ckpt"), ResumeError, r"state\.ckpt cannot be read"),
+        (lambda folder: (folder / FILENAME).write_text('{"kind":"header","format":1}\n'), ResumeError, "names no run"),
+        (lambda folder: (folder / "state.ckpt").write_bytes(b"nonsense"), ResumeError, r"state\.ckpt is damaged"),
+        (lambda folder: torch.save({"a": 1}, folder / "state.ckpt"), ResumeError, "holds no state of a run"),
         (lambda folder: (folder / FILENAME).unlink(), ConfigurationError, "holds no journal.jsonl"),
     ],
 )
