@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         selection,
         statistics,
         stopping,
+        view,
     )
     from lightning_diffal.callback import ActiveLearning
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -70,6 +71,7 @@ __all__ = [
     "selection",
     "statistics",
     "stopping",
+    "view",
 ]
 
 _HOME = {

@@ -9,7 +9,7 @@ from torch.utils.data import IterableDataset
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 
-__all__ = ["check_classes", "check_loading", "check_validation", "checked_length"]
+__all__ = ["check_classes", "check_loading", "check_validation", "check_view", "checked_length"]
 
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")
 
@@ -22,6 +22,16 @@ def check_validation(val_fraction: Any, val_dataset: Any) -> None:
         )
     if val_fraction and val_dataset is not None:
         raise ConfigurationError("Give `val_dataset` or `val_fraction`, not both: one of them has to validate.")
+
+
+def check_view(view: Any) -> None:
+    """An `ItemView`, a function, or nothing."""
+    if view is None or (not isinstance(view, type) and (callable(view) or callable(getattr(view, "show", None)))):
+        return
+    raise InvalidTypeError(
+        f"Expected argument `view` to be an ItemView, a function (index, item, id) -> what to show, or None, but got "
+        f"{view!r}."
+    )
 
 
 def check_loading(batch_size: Any, pool_batch_size: Any, loader_kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_diffal._lightning import TrainerFn, is_overridden, pl, rank_zero_warn
-from lightning_diffal.data.arguments import check_classes, check_loading, check_validation
+from lightning_diffal.data.arguments import check_classes, check_loading, check_validation, check_view
 from lightning_diffal.data.labelled_points import LabelledPoints
 from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
@@ -65,6 +65,9 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         collate_fn: of all loaders.
         loader_kwargs: further arguments for `DataLoader` (`pin_memory`, `persistent_workers`, ...). `shuffle`
             and `drop_last` count for training only; the only batch of a small labelled set is never dropped.
+        view: how people see an item, wherever they are shown one: a `lightning_diffal.view.ItemView`, or a function
+            `(index, item, id)` that returns what is to be shown (an image, a path, text, a dict of plain values).
+            Default: `ItemView()`.
         seed: of the initial draw.
 
     Raises:
@@ -104,10 +107,12 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         loader_kwargs: dict[str, Any] | None = None,
+        view: Any = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_classes(num_classes, class_names, target)
+        check_view(view)
         check_validation(val_fraction, val_dataset)
         check_loading(batch_size, pool_batch_size, loader_kwargs)
         self.train_dataset = train_dataset
@@ -127,6 +132,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         self.num_workers = num_workers
         self.collate_fn = collate_fn
         self.loader_kwargs = dict(loader_kwargs or {})
+        self.view = view
         self.seed = seed
         self.expected_labels = 1
         """How many labels the first query will bring where there is none: the length of the first loader."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import Subset
 
-from lightning_diffal.labels.targets import Label, without_target
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.labels.targets import Label
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.files import escape_cell, replacing
 from lightning_diffal.utils.jsonable import to_jsonable
+from lightning_diffal.view import path_of, show_point
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -29,7 +29,6 @@ QueryRow = dict[str, Any]
 _CONTENT = ("path", "text")
 _ABOUT = ("suggested_label", "confidence", "why", "score", "nearest_id", "nearest_label")
 _COLUMNS = ("id", "index", *_CONTENT, "label", *_ABOUT)
-_TEXT_KEYS = ("text", "sentence")
 _LONGEST = 32_000  # characters; a cell of Excel holds 32,767
 # A spreadsheet that splits at another character than the comma would find the begin of a formula behind it.
 _HIDDEN_FORMULA = re.compile(r"(?<=[;\t|])(?=[=+\-@])")
@@ -120,8 +119,8 @@ def class_words(label: Label, class_names: Sequence[str] | None) -> str:
 def content_of(data: ActiveDataModule, index: int) -> dict[str, str]:
     """What shows a point to a person: the path of its file, or its text; nothing where the data set gives neither.
 
-    A path comes from `samples`, as torchvision's folders have them. Text is an item that is a string, the first string
-    of a tuple, or the value of the key `text` or `sentence`.
+    A path comes from `samples`, as torchvision's folders have them; else what the view of the data module shows
+    counts, where that is a file or text. `ActiveDataModule(view=...)` says what stands there for other items.
 
     Args:
         data: its items are read only where no path is known.
@@ -132,25 +131,18 @@ def content_of(data: ActiveDataModule, index: int) -> dict[str, str]:
         >>> content_of(ActiveDataModule([("good", 1), ("bad", 0)]), 1)
         {'text': 'bad'}
     """
-    path = _path_of(data.pool_dataset or data.train_dataset, index)
+    path = None if data.view is not None else path_of(data.pool_dataset or data.train_dataset, index)
     if path is not None:
         return {"path": path}
-    item = without_target(data.pool_item(index), data.target)
-    if isinstance(item, Mapping):
-        texts = [item[key] for key in _TEXT_KEYS if isinstance(item.get(key), str)]
-    else:
-        parts = item if isinstance(item, tuple | list) else (item,)
-        texts = [part for part in parts if isinstance(part, str)]
-    return {"text": texts[0]} if texts else {}
-
-
-def _path_of(dataset: Any, index: int) -> str | None:
-    while isinstance(dataset, Subset):
-        dataset, index = dataset.dataset, int(dataset.indices[index])
-    samples = getattr(dataset, "samples", None)
-    sample = samples[index] if isinstance(samples, list) and index < len(samples) else None
-    path = sample[0] if isinstance(sample, tuple) and sample else None
-    return os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    try:
+        shown = show_point(data, index)
+    except ConfigurationError:  # a table can do without, since it names each point
+        return {}
+    address = shown.path or shown.url
+    if address is not None:
+        return {"path": address}
+    is_told = shown.kind == "text" or (data.view is not None and shown.text)
+    return {"text": shown.text or ""} if is_told else {}
 
 
 def add_rows(
