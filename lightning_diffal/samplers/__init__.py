@@ -1,4 +1,9 @@
-"""Samplers: each chooses which points of the pool to ask next."""
+"""Samplers: each chooses which points of the pool to ask next.
+
+The sampler that this package exists for is `samplers.diffusion`; those that the field compares with are in
+`samplers.baselines`; `base` and `query_data` say what a sampler is given and gives, `contract` what it has to keep.
+Nothing here knows a Trainer.
+"""
 
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler, ScoreSampler, best_candidates
 from lightning_diffal.samplers.baselines.badge import BADGESampler
