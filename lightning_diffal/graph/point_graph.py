@@ -10,13 +10,13 @@ import scipy.sparse as sp
 
 from lightning_diffal.graph import weights as graph
 from lightning_diffal.graph.sharded import sharded_graph
-from lightning_diffal.neighbors.nearest import NeighborBackend, nearest_neighbors
+from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, find_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["PointGraph", "build_point_graph", "neighbor_lists"]
 
-Lists = Callable[[FloatArray, IntArray | None], tuple[IntArray, FloatArray]]
+Lists = Callable[[FloatArray, IntArray | None], "Neighbors | tuple[IntArray, FloatArray]"]
 """Neighbour lists of all nodes, or of some rows of them."""
 
 
@@ -30,6 +30,8 @@ class PointGraph:
     inverse: IntArray
     transition: sp.csr_matrix | ShardedRows
     centrality: FloatArray
+    recall: float | None = None
+    """Share of the true neighbours in the lists, as `lightning_diffal.neighbors` measured it."""
 
     @property
     def n_nodes(self) -> int:
@@ -54,9 +56,15 @@ def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
     nodes = features[representatives]
     shards = current_shards()
     if shards is not None:
-        return PointGraph(inverse, *sharded_graph(lambda rows: lists(nodes, rows), len(nodes), shards))
-    weights = graph.self_tuning_weights(*lists(nodes, None))
-    return PointGraph(inverse, graph.transition_matrix(weights), graph.centrality(weights))
+        own = shards.bounds(len(nodes))[shards.rank : shards.rank + 2]
+        found = lists(nodes, np.arange(*own))
+        sharded = sharded_graph(found[0], found[1], len(nodes), shards)
+        return PointGraph(inverse, *sharded, getattr(found, "recall", None))
+    found = lists(nodes, None)
+    weights = graph.self_tuning_weights(*found[:2])
+    return PointGraph(
+        inverse, graph.transition_matrix(weights), graph.centrality(weights), getattr(found, "recall", None)
+    )
 
 
 def neighbor_lists(
@@ -66,7 +74,7 @@ def neighbor_lists(
     metric: str = "euclidean",
     backend: str | NeighborBackend = "auto",
     rows: IntArray | None = None,
-) -> tuple[IntArray, FloatArray]:
+) -> Neighbors:
     """Neighbours and the distances that the kernel takes: for the cosine the chord, on which it is Gaussian.
 
     Args:
@@ -81,7 +89,13 @@ def neighbor_lists(
         [[2.0], [2.0]]
     """
     # the nodes stand in an order of their content, so a fixed seed favours no position in the data set
-    indices, distances = nearest_neighbors(
-        nodes, n_neighbors, metric=metric, backend=backend, generator=np.random.default_rng(0), rows=rows
+    found = find_neighbors(
+        nodes,
+        n_neighbors,
+        metric=metric,
+        backend=backend,
+        generator=np.random.default_rng(0),
+        rows=rows,
+        shards=current_shards(),
     )
-    return indices, np.sqrt(2 * distances) if metric == "cosine" else distances
+    return found._replace(distances=np.sqrt(2 * found.distances)) if metric == "cosine" else found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.graph import weights as graph
@@ -15,12 +16,13 @@ __all__ = ["sharded_graph"]
 
 
 def sharded_graph(
-    lists: Callable[[IntArray], tuple[IntArray, FloatArray]], n_nodes: int, shards: Shards
+    neighbours: npt.NDArray[Any], distances: FloatArray, n_nodes: int, shards: Shards
 ) -> tuple[ShardedRows, FloatArray]:
     """Transition matrix and centrality of `lightning_diffal.graph`, of which every process builds its rows.
 
     Args:
-        lists: indices and distances `(R, k)` of the neighbours of some nodes.
+        neighbours: `(R, k)` of the nodes of this process.
+        distances: `(R, k)`.
         n_nodes: `N`.
         shards: the processes; on all in step.
 
@@ -29,8 +31,7 @@ def sharded_graph(
         centrality: `(N,)`.
     """
     bounds = shards.bounds(n_nodes)
-    start, end = bounds[shards.rank : shards.rank + 2]
-    neighbours, distances = lists(np.arange(start, end))
+    start = bounds[shards.rank]
     lengths = distances.astype(np.float64)
     scale = graph.local_scale(lengths)
     directed = graph.directed_weights(neighbours, lengths, scale, shards.gather_rows(scale, n_nodes))

@@ -1,36 +1,57 @@
-"""Nearest neighbours of every point: exact (torch, CPU or GPU), pynndescent, or any library of yours.
+"""Nearest neighbours of every point: by faiss, exact (CPU or GPU), by pynndescent, or by any library of yours.
 
-Ties and sums never depend on the order of the data set: all work happens in a random order drawn from a generator.
+Ties and sums never depend on the order of the data set: exact searches work in a random order drawn from a generator.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from lightning_diffal.exceptions import ConfigurationError, FeatureError
-from lightning_diffal.neighbors.search import descent_search, exact_search, order_by_distance
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.neighbors.backends import (
+    BACKENDS,
+    LISTS_FROM,
+    auto_backend,
+    faiss_module,
+    has_faiss,
+    log_search,
+)
+from lightning_diffal.neighbors.descent import descent_shortlist
+from lightning_diffal.neighbors.exact import exact_search
+from lightning_diffal.neighbors.lists import Sharing, list_search
+from lightning_diffal.neighbors.refine import nearest_of
+from lightning_diffal.neighbors.rows import SearchedRows, finite_rows, scaled_points
+from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.matrices import float32_rows
+from lightning_diffal.utils.stages import Stages
 
-__all__ = ["NeighborBackend", "auto_backend", "nearest_neighbors", "nearest_rows"]
+__all__ = ["NeighborBackend", "Neighbors", "auto_backend", "find_neighbors", "nearest_neighbors", "nearest_rows"]
 
 NeighborBackend = Callable[[FloatArray, int], tuple[Any, Any]]
 
 _METRICS = ("euclidean", "cosine")
-_BACKENDS = ("auto", "exact", "pynndescent")
 _BLOCK_VALUES = 2**22
 
-# Seconds, measured on two cores of a Xeon (torch 2.13, pynndescent 0.7). See `auto_backend`.
-_EXACT_PAIR = 1.6e-9
-_EXACT_PAIR_DIMENSION = 1.4e-11
-_DESCENT_START = 40.0
-_DESCENT_POINT = 7.5e-5
-_GPU_SPEEDUP = 50.0  # not measured: a cautious guess
+
+class Neighbors(NamedTuple):
+    """Neighbour lists, with how they were found.
+
+    Attributes:
+        indices: `(R, k)`.
+        distances: `(R, k)` float32.
+        backend: `"faiss"`, `"exact"`, `"pynndescent"` or `"callable"`.
+        recall: share of the true neighbours found, measured on a sample of the points; `None` of a callable's.
+    """
+
+    indices: npt.NDArray[Any]
+    distances: FloatArray
+    backend: str = "exact"
+    recall: float | None = None
 
 
 def nearest_neighbors(
@@ -40,7 +61,7 @@ def nearest_neighbors(
     metric: str = "euclidean",
     backend: str | NeighborBackend = "auto",
     generator: np.random.Generator | None = None,
-    device: torch.device | str | None = None,
+    device: Any = None,
     rows: IntArray | None = None,
 ) -> tuple[IntArray, FloatArray]:
     r"""Find the `k` nearest neighbours of every point, itself excluded.
@@ -56,15 +77,19 @@ def nearest_neighbors(
         n_neighbors: `k`; cut to `N - 1`.
         metric: `"euclidean"` or `"cosine"`. Rows of zeros have no direction: for `"cosine"` they coincide with one
             another and are orthogonal to all other points.
-        backend: `"exact"`, `"pynndescent"`, `"auto"` (see `auto_backend`) or a callable
-            `(features, n_neighbors) -> (indices, distances)`. A callable gets float32 features and returns at least
+        backend: `"faiss"`, `"exact"`, `"pynndescent"`, `"auto"` (see `auto_backend`) or a callable.
+            `"faiss"` looks through as much of its inverted lists as finds 98.5 % of the neighbours of a sample, and
+            searches fewer than 5,000 points exactly; the same machine finds the same neighbours, while another number
+            of threads may move a centroid by a rounding error. `"exact"` takes faiss where it is installed, else
+            torch: the neighbours are the same.
+            A callable `(features, n_neighbors) -> (indices, distances)` gets float32 features and returns at least
             `n_neighbors` columns beside the point itself, which may stand among them. It may return `None` for the
             distances: they are then computed here (faiss returns squares, for instance), and rows with gaps, marked
             -1, are searched exactly. If it returns distances, they are used as they are and `metric` is its affair.
         generator: breaks ties and seeds pynndescent, whose answer also depends on the number of its threads.
             `None`: `np.random.default_rng(0)`.
         device: where the exact search runs. `None`: on the device of `features`.
-        rows: `(R,)` the points whose neighbours are wanted, among all; only for the exact search. `None`: all of them.
+        rows: `(R,)` the points whose neighbours are wanted, among all; for `"exact"` and `"faiss"`. `None`: all.
 
     Returns:
         indices: `(N, k)` int64, or `(R, k)`; nearest first, ties in random order.
@@ -79,79 +104,197 @@ def nearest_neighbors(
         >>> indices.ravel().tolist(), distances.ravel().tolist()
         ([1, 0, 1], [1.0, 1.0, 2.0])
     """
+    found = find_neighbors(
+        features, n_neighbors, metric=metric, backend=backend, generator=generator, device=device, rows=rows
+    )
+    return found.indices.astype(np.int64, copy=False), found.distances
+
+
+def find_neighbors(
+    features: Any,
+    n_neighbors: int,
+    *,
+    metric: str = "euclidean",
+    backend: str | NeighborBackend = "auto",
+    generator: np.random.Generator | None = None,
+    device: Any = None,
+    rows: IntArray | None = None,
+    shards: Sharing | None = None,
+    stages: Stages | None = None,
+) -> Neighbors:
+    """`nearest_neighbors`, with the recall; on several processes, or of features larger than memory.
+
+    Args:
+        features: as there. `"faiss"` reads whatever has `shape` and gives rows for slices and arrays of positions.
+        n_neighbors: as there.
+        metric: as there.
+        backend: as there.
+        generator: as there.
+        device: as there.
+        rows: as there.
+        shards: processes that search their rows at the same time, where the search is `"faiss"`.
+        stages: of a search by `"faiss"`, kept in a folder.
+
+    Returns:
+        The lists; indices are int32 where the search is `"faiss"`.
+
+    Raises:
+        ConfigurationError: as there.
+        FeatureError: as there.
+
+    Example:
+        >>> find_neighbors(np.array([[0.0], [1.0], [3.0]]), 1).recall
+        1.0
+    """
+    check_search(n_neighbors, metric, backend)
+    if device is None:
+        device = getattr(features, "device", "cpu") if hasattr(features, "detach") else "cpu"
+    started = time.monotonic()
+    shape = getattr(features, "shape", None) or np.shape(features)
+    if len(shape) != 2 or not shape[0]:
+        raise ConfigurationError(f"Expected argument `features` of shape (N, D) with N >= 1, but got {tuple(shape)}.")
+    n_points, n_dimensions = shape
+    k = min(int(n_neighbors), n_points - 1)
+    if k < 1:
+        n_rows = len(finite_rows(features)) if rows is None else len(rows)
+        return Neighbors(np.empty((n_rows, 0), np.int64), np.empty((n_rows, 0), np.float32), "exact", 1.0)
+    generator = np.random.default_rng(0) if generator is None else generator
+    if callable(backend):
+        if rows is not None:
+            raise ConfigurationError("Expected `backend` 'exact' or 'faiss' with argument `rows`, but got a callable.")
+        return _by_callable(backend, finite_rows(features), k, metric, generator)
+    name = auto_backend(n_points, n_dimensions, device=device) if backend == "auto" else backend
+    if rows is not None and name == "pynndescent":
+        raise ConfigurationError(f"Expected `backend` 'exact' or 'faiss' with argument `rows`, but got {name!r}.")
+    if name == "faiss" and n_points >= LISTS_FROM:
+        found = _by_lists(features, k, metric, generator, rows, shards, stages)
+    else:
+        found = _by_points(finite_rows(features), k, metric, name, generator, device, rows)
+    log_search((n_points, n_dimensions), found.backend, backend, found.recall, time.monotonic() - started)
+    return found
+
+
+def check_search(n_neighbors: Any, metric: Any, backend: Any) -> None:
+    """Refuse arguments that no search understands, before anything is read.
+
+    Args:
+        n_neighbors: as of `nearest_neighbors`.
+        metric: as of `nearest_neighbors`.
+        backend: as of `nearest_neighbors`.
+
+    Raises:
+        ConfigurationError: one is out of range.
+        MissingExtraError: `"faiss"` is wanted and not installed.
+    """
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, (int, np.integer)) or n_neighbors < 1:
         raise ConfigurationError(
             f"Expected argument `n_neighbors` to be an integer of at least 1, but got {n_neighbors!r}."
         )
     if metric not in _METRICS:
         raise ConfigurationError(f"Expected argument `metric` to be one of {_METRICS}, but got {metric!r}.")
-    if not callable(backend) and backend not in _BACKENDS:
+    if not callable(backend) and backend not in BACKENDS:
         raise ConfigurationError(
-            f"Expected argument `backend` to be one of {_BACKENDS} or a callable, but got {backend!r}."
+            f"Expected argument `backend` to be one of {BACKENDS} or a callable, but got {backend!r}."
         )
-    if device is None:
-        device = features.device if isinstance(features, torch.Tensor) else "cpu"
-    device = torch.device(device)
-    original = _as_float32(features)
-    n_points = len(original)
-    k = min(int(n_neighbors), n_points - 1)
-    if k < 1:
-        n_rows = n_points if rows is None else len(rows)
-        return np.empty((n_rows, 0), np.int64), np.empty((n_rows, 0), np.float32)
+    if backend == "faiss":
+        faiss_module()
 
-    generator = np.random.default_rng(0) if generator is None else generator
+
+def _by_lists(
+    features: Any,
+    k: int,
+    metric: str,
+    generator: np.random.Generator,
+    rows: IntArray | None,
+    shards: Sharing | None,
+    stages: Stages | None,
+) -> Neighbors:
+    if hasattr(features, "detach"):
+        features = finite_rows(features)
+    points = SearchedRows(features, metric)
+    found = list_search(faiss_module(), points, k, generator=generator, rows=rows, shards=shards, stages=stages)
+    distances = _true_lengths(found.distances, metric, points.exponent)
+    return Neighbors(found.indices, distances, "faiss", found.recall)
+
+
+def _by_points(
+    original: FloatArray,
+    k: int,
+    metric: str,
+    backend: str,
+    generator: np.random.Generator,
+    device: Any,
+    rows: IntArray | None,
+) -> Neighbors:
+    """In a random order, so that ties are broken by it."""
+    n_points = len(original)
     order = np.argsort(generator.random(n_points), kind="stable")
     points, exponent = scaled_points(original, metric)
     points = points[order]
-    if backend == "auto":
-        backend = auto_backend(n_points, points.shape[1], device=device)
-    if rows is not None and backend != "exact":
-        raise ConfigurationError(f"Expected `backend='exact'` with argument `rows`, but got {backend!r}.")
-    if callable(backend):
-        found, given = _ask_callable(backend, original, k)
-        if given is not None:
-            indices, distances = _sorted_lists(found, given, order, k)
-            return indices, distances.astype(np.float32)
-        position = np.empty_like(order)
-        position[order] = np.arange(n_points)
-        indices, distances = order_by_distance(points, np.where(found < 0, -1, position[found])[order], k)
-    elif backend == "pynndescent":
-        indices, distances = descent_search(points, k, generator)
+    faiss = faiss_module() if backend == "faiss" or has_faiss() else None
+    recall = 1.0
+    if backend == "pynndescent":
+        shortlist = descent_shortlist(points, k, generator)
+        centre = np.median(points[:4096], axis=0)
+        sample = RecallSample(faiss, SearchedRows(points, "euclidean"), centre, k, np.random.default_rng(0))
+        recall = sample.recall(shortlist[sample.rows])
+        indices, distances = _filled(points, shortlist, k, faiss)
     else:
+        backend = "exact"
         searched = np.arange(n_points) if rows is None else np.argsort(order, kind="stable")[rows]
-        indices, distances = exact_search(torch.from_numpy(points).to(device), searched, k)
+        indices, distances = exact_search(points, searched, k, device=device, faiss=faiss)
+    return Neighbors(*_in_place(indices, distances, order, rows, metric, exponent), backend, recall)
 
-    distances = distances**2 / 2 if metric == "cosine" else np.ldexp(distances, exponent)
+
+def _by_callable(
+    backend: NeighborBackend, original: FloatArray, k: int, metric: str, generator: np.random.Generator
+) -> Neighbors:
+    order = np.argsort(generator.random(len(original)), kind="stable")
+    found, given = _ask_callable(backend, original, k)
+    if given is not None:
+        indices, distances = _sorted_lists(found, given, order, k)
+        return Neighbors(indices, distances.astype(np.float32), "callable")
+    points, exponent = scaled_points(original, metric)
+    points = points[order]
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    shortlist = np.where(found < 0, -1, position[found])[order]
+    faiss = faiss_module() if has_faiss() else None
+    indices, distances = _filled(points, shortlist, k, faiss)
+    return Neighbors(*_in_place(indices, distances, order, None, metric, exponent), "callable")
+
+
+def _filled(points: FloatArray, shortlist: IntArray, k: int, faiss: Any) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """The nearest of each shortlist; rows that hold too few are searched exactly."""
+    wide = np.pad(shortlist, ((0, 0), (0, max(0, k - shortlist.shape[1]))), constant_values=-1)
+    indices, distances = nearest_of(points, np.arange(len(points)), wide, k)
+    short = np.flatnonzero(~np.isfinite(distances).all(axis=1))
+    if len(short):
+        indices[short], distances[short] = exact_search(points, short, k, faiss=faiss)
+    return indices, distances
+
+
+def _in_place(
+    indices: IntArray,
+    distances: npt.NDArray[np.float64],
+    order: IntArray,
+    rows: IntArray | None,
+    metric: str,
+    exponent: int,
+) -> tuple[IntArray, FloatArray]:
+    """Lists of points in random order as lists of the points in theirs."""
     places = order if rows is None else np.arange(len(rows))
     neighbours, lengths = np.empty(indices.shape, np.int64), np.empty(indices.shape, np.float32)
-    neighbours[places], lengths[places] = order[indices], np.minimum(distances, np.finfo(np.float32).max)
+    neighbours[places], lengths[places] = order[indices], _true_lengths(distances, metric, exponent)
     return neighbours, lengths
 
 
-def auto_backend(n_points: int, n_dimensions: int, *, device: torch.device | str = "cpu") -> str:
-    """The backend that `backend="auto"` takes: the one of the smaller estimated time.
-
-    Exact search costs `N^2` pairs, pynndescent 25 to 40 seconds of compilation in each new process and then little
-    per point; it finds 85 to 99 % of the neighbours (measured on normal clusters of 64 and 32 dimensions). The
-    estimate depends on nothing but its arguments (not on the cores, nor on what was compiled before), so that a
-    resumed run searches as the interrupted one did.
-
-    Args:
-        n_points: `N`.
-        n_dimensions: `D`.
-        device: where the exact search would run.
-
-    Returns:
-        `"exact"` or `"pynndescent"`.
-
-    Example:
-        >>> auto_backend(10_000, 64), auto_backend(1_000_000, 64)
-        ('exact', 'pynndescent')
-    """
-    exact = float(n_points) ** 2 * (_EXACT_PAIR + _EXACT_PAIR_DIMENSION * n_dimensions)
-    if torch.device(device).type != "cpu":
-        exact /= _GPU_SPEEDUP
-    return "exact" if exact <= _DESCENT_START + _DESCENT_POINT * n_points else "pynndescent"
+def _true_lengths(distances: npt.NDArray[Any], metric: str, exponent: int) -> FloatArray:
+    if metric == "euclidean" and not exponent and distances.dtype == np.float32:
+        return distances
+    wide = distances.astype(np.float64)
+    true = wide**2 / 2 if metric == "cosine" else np.ldexp(wide, exponent)
+    return np.minimum(true, np.finfo(np.float32).max).astype(np.float32)
 
 
 def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "euclidean") -> IntArray:
@@ -175,7 +318,7 @@ def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "eu
     if not len(targets) or not len(queries):
         return nearest
     used = np.concatenate([queries, targets])
-    points = scaled_points(_as_float32(np.asarray(features)[used]), metric)[0].astype(np.float64)
+    points = scaled_points(finite_rows(np.asarray(features)[used]), metric)[0].astype(np.float64)
     points -= np.median(points[:4096], axis=0)
     sources, sinks = points[: len(queries)], points[len(queries) :]
     sink_norms = np.einsum("ij,ij->i", sinks, sinks)
@@ -184,36 +327,6 @@ def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "eu
         gram = sink_norms - 2 * (sources[start : start + block] @ sinks.T)
         nearest[start : start + block] = targets[gram.argmin(axis=1)]
     return nearest
-
-
-def _as_float32(features: Any) -> FloatArray:
-    if isinstance(features, torch.Tensor):
-        features = features.detach().to("cpu", torch.float32).numpy()
-    matrix = np.asarray(features)
-    if matrix.ndim != 2 or not len(matrix):
-        raise ConfigurationError(f"Expected argument `features` of shape (N, D) with N >= 1, but got {matrix.shape}.")
-    values, wrong = float32_rows(matrix)
-    if len(wrong):
-        rows = wrong[:5].tolist()
-        raise FeatureError(f"Expected argument `features` to be finite, but rows {rows} hold NaN or infinity.")
-    return values
-
-
-def scaled_points(matrix: FloatArray, metric: str) -> tuple[FloatArray, int]:
-    """Scale by a power of two (exact) to magnitudes of at most 1; for cosine, scale every row to length 1."""
-    largest = np.abs(matrix).max(initial=0.0)
-    exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
-    points = np.ldexp(matrix, -exponent)
-    if metric == "euclidean":
-        return points, exponent
-    row_largest = np.abs(matrix).max(axis=1, keepdims=True, initial=0.0)
-    points = np.ldexp(matrix, -np.frexp(row_largest)[1]).astype(np.float64)
-    norms = np.linalg.norm(points, axis=1, keepdims=True)
-    zero = norms == 0
-    points /= np.where(zero, 1, norms)
-    if zero.any():
-        points = np.hstack([points, zero])  # an axis of their own
-    return points.astype(np.float32), 0
 
 
 def _ask_callable(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from lightning_diffal.neighbors.nearest import scaled_points
+from lightning_diffal.neighbors.rows import scaled_points
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 __all__ = ["projected_search"]
@@ -38,6 +37,8 @@ def projected_search(features: FloatArray, n_neighbors: int, *, metric: str = "e
         >>> np.sort(found).tolist()
         [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
     """
+    import torch  # takes seconds
+
     points = torch.from_numpy(scaled_points(features, metric)[0])
     n_points = len(points)
     every = max(1, n_points // _SAMPLE)

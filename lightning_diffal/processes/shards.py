@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-import torch.distributed as dist
 
 from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 __all__ = ["ShardedRows", "Shards", "current_shards", "quoted"]
 
@@ -98,6 +99,9 @@ class Shards:
             parts: by process, of one type and any length.
         """
         lengths = np.array([len(part) for part in parts])
+        import torch
+        import torch.distributed as dist
+
         table = self._gather(lengths, np.full(self.size, self.size)).reshape(self.size, self.size)
         received = table[:, self.rank].tolist()
         sent = torch.from_numpy(np.concatenate(parts))
@@ -106,10 +110,23 @@ class Shards:
         dist.all_to_all_single(result, sent, received, lengths.tolist(), group=self._group)
         return result.numpy()
 
+    def from_first(self, array: Array) -> Array:
+        """What the first process has, of any shape.
+
+        Args:
+            array: the other processes' are of the same type and number of dimensions, and nothing else.
+        """
+        shape = self._gather(np.array(array.shape, np.int64), np.full(self.size, array.ndim))[: array.ndim]
+        flat = np.ascontiguousarray(array).reshape(-1)
+        return self.gather_lists(flat if self.rank == 0 else flat[:0]).reshape(shape)
+
     def _counts(self, value: int) -> IntArray:
         return self._gather(np.array([value], np.int64), np.ones(self.size, np.int64))
 
     def _gather(self, own: Array, counts: IntArray) -> Array:
+        import torch
+        import torch.distributed as dist
+
         padded = np.zeros((int(counts.max()), *own.shape[1:]), own.dtype)  # gloo wants the same length of all
         padded[: len(own)] = own
         sent = torch.from_numpy(padded)
@@ -124,6 +141,9 @@ class Shards:
         return result
 
     def _agree(self, error: BaseException | None = None) -> None:
+        import torch
+        import torch.distributed as dist
+
         failed = torch.tensor([int(error is not None)])
         dist.all_reduce(failed, group=self._group)
         if not failed.item():

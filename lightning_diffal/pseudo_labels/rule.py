@@ -11,7 +11,8 @@ import numpy.typing as npt
 from lightning_diffal import diffusion
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError, InvalidTypeError
 from lightning_diffal.graph.point_graph import PointGraph, build_point_graph, neighbor_lists
-from lightning_diffal.neighbors.nearest import NeighborBackend
+from lightning_diffal.neighbors.backends import BACKENDS
+from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors
 from lightning_diffal.samplers.base import QueryData
 from lightning_diffal.samplers.points import check_choice, check_count, check_features
 from lightning_diffal.utils.aliases import FloatArray, IntArray
@@ -98,7 +99,7 @@ class PseudoLabels:
             check_count("n_steps", self.n_steps, "an integer of at least 1 or 'auto'")
         check_choice("metric", self.metric, ("euclidean", "cosine"))
         if not callable(self.backend):
-            check_choice("backend", self.backend, ("auto", "exact", "pynndescent"))
+            check_choice("backend", self.backend, BACKENDS)
         if self.max_points is not None:
             check_count("max_points", self.max_points, "an integer of at least 1 or None")
 
@@ -234,7 +235,7 @@ def relative_margin(margin: npt.ArrayLike, reach: npt.ArrayLike) -> npt.NDArray[
 
 
 def _graph_of(features: FloatArray, rule: PseudoLabels) -> PointGraph:
-    def lists(nodes: FloatArray, rows: IntArray | None) -> tuple[IntArray, FloatArray]:
+    def lists(nodes: FloatArray, rows: IntArray | None) -> Neighbors:
         return neighbor_lists(nodes, rule.n_neighbors, metric=rule.metric, backend=rule.backend, rows=rows)
 
     return build_point_graph(features, lists)

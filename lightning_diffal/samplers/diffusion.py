@@ -10,7 +10,7 @@ import numpy as np
 from lightning_diffal import diffusion
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.graph.point_graph import PointGraph, build_point_graph, neighbor_lists
-from lightning_diffal.neighbors.nearest import NeighborBackend, auto_backend, nearest_rows
+from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, auto_backend, check_search, nearest_rows
 from lightning_diffal.processes.shards import current_shards
 from lightning_diffal.samplers.base import Query, QueryData, ScoreSampler
 from lightning_diffal.samplers.baselines.uncertainty import checked_probabilities
@@ -50,7 +50,8 @@ class DiffusionSampler(ScoreSampler):
     (`"exploration"` below 3 label equivalents and a reach of one half, else `"refinement"`), `predicted` (class, -1
     where no label arrives; `(b, C)` for multi-label targets) and `nearest_labelled` (index of the nearest labelled
     point in feature space, -1 if none). `Query.summary` holds `exploration_share` of the query and
-    `mean_label_equivalents` of the candidates before it.
+    `mean_label_equivalents` of the candidates before it, and `neighbor_recall`, the share of the true neighbours that
+    the graph was made of, measured on a sample where the search is not exact.
 
     The graph of the last features is kept and used again where they did not change (a frozen backbone).
 
@@ -68,8 +69,8 @@ class DiffusionSampler(ScoreSampler):
             function of features and labels alone. Multi-label targets have no such margin.
         multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
         distributed: `"auto"`: in a run over several processes each searches the neighbours of its share of the points
-            and holds their rows of the graph, from 20,000 points on and where the search is exact; the picks are those
-            of one process. `False`: the first process does all of it.
+            and holds their rows of the graph, from 20,000 points on and where the search is exact or by faiss; the
+            picks are those of one process. `False`: the first process does all of it.
 
     Raises:
         ConfigurationError: an argument out of range.
@@ -101,11 +102,7 @@ class DiffusionSampler(ScoreSampler):
         if n_steps != "auto":
             check_count("n_steps", n_steps, "an integer of at least 1 or 'auto'")
         check_count("n_passes", n_passes)
-        check_choice("metric", metric, ("euclidean", "cosine"))
-        if not callable(backend) and backend not in ("auto", "exact", "pynndescent"):
-            raise ConfigurationError(
-                f"Expected argument `backend` to be 'auto', 'exact', 'pynndescent', or a callable, but got {backend!r}."
-            )
+        check_search(n_neighbors, metric, backend)
         check_choice("multilabel", multilabel, ("mean", "max"))
         if not isinstance(network_margin, bool) and network_margin != "auto":
             raise ConfigurationError(
@@ -199,6 +196,7 @@ class DiffusionSampler(ScoreSampler):
             summary={
                 "exploration_share": float(exploration.mean()) if len(batch.indices) else 0.0,
                 "mean_label_equivalents": batch.pool_label_equivalents,
+                **({} if space.recall is None else {"neighbor_recall": space.recall}),
             },
         )
 
@@ -227,9 +225,9 @@ class DiffusionSampler(ScoreSampler):
     def _shares_selection(self, n_points: int, n_dimensions: int) -> bool:
         if self.distributed is False or n_points < _SHARED_FROM or type(self).select is not DiffusionSampler.select:
             return False
-        # one dimension more: rows of zeros get one under the cosine; what is exact for N is so for fewer nodes
-        return self.backend == "exact" or (
-            self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) == "exact"
+        # one dimension more: rows of zeros get one under the cosine
+        return self.backend in ("exact", "faiss") or (
+            self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) != "pynndescent"
         )
 
     def _steps(self) -> int:
@@ -272,7 +270,7 @@ class DiffusionSampler(ScoreSampler):
     def _build(self, features: FloatArray) -> PointGraph:
         return build_point_graph(features, self._lists)
 
-    def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> tuple[IntArray, FloatArray]:
+    def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> Neighbors:
         return neighbor_lists(nodes, self.n_neighbors, metric=self.metric, backend=self.backend, rows=rows)
 
     def _asks_network(self, size: int) -> bool:

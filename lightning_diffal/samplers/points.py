@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.neighbors.nearest import scaled_points
+from lightning_diffal.neighbors.rows import scaled_points
 from lightning_diffal.samplers.query_data import QueryData
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 

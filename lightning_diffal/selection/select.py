@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.neighbors.backends import has_faiss
 from lightning_diffal.neighbors.projection import projected_search
 from lightning_diffal.samplers import DiffusionSampler, Query, QueryData, QuerySampler
 from lightning_diffal.selection.files import check_out, load_features, read_ids, read_labels, read_pending
@@ -100,8 +101,8 @@ def select_from_files(
         pending: further points asked already: one id a line, or a CSV with a column `id` or `index`.
         key: of the array in an `.npz` that holds several.
         class_names: of all classes. Default: those that stand in `labels`, or numbers where all are numbers.
-        sampler: one that needs features only. Default: `DiffusionSampler()`. For more than 20,000 points its
-            `backend="auto"` means neighbours shortlisted along 64 principal axes, which takes seconds.
+        sampler: one that needs features only. Default: `DiffusionSampler()`. Where faiss is not installed, its
+            `backend="auto"` means, for more than 20,000 points, neighbours shortlisted along 64 principal axes.
         seed: breaks ties.
 
     Returns:
@@ -130,7 +131,7 @@ def select_from_files(
             "embeddings: take one that needs features, or use `ActiveLearning`."
         )
     matrix = load_features(features, key)
-    if isinstance(sampler, DiffusionSampler) and sampler.backend == "auto" and len(matrix) > _LARGE:
+    if isinstance(sampler, DiffusionSampler) and sampler.backend == "auto" and len(matrix) > _LARGE and not has_faiss():
         sampler = copy.copy(sampler)  # pynndescent compiles longer than all of this takes
         sampler.backend = partial(projected_search, metric=sampler.metric)
     names = None if ids is None else read_ids(Path(ids), len(matrix))

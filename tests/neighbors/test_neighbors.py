@@ -195,7 +195,7 @@ def test_features_that_are_not_finite_are_named(value):
         ({"n_neighbors": 2.0}, "Expected argument `n_neighbors` to be an integer of at least 1, but got 2.0."),
         ({"n_neighbors": True}, "Expected argument `n_neighbors` to be an integer of at least 1, but got True."),
         ({"metric": "l1"}, r"Expected argument `metric` to be one of \('euclidean', 'cosine'\), but got 'l1'."),
-        ({"backend": "faiss"}, "Expected argument `backend` to be one of .* or a callable, but got 'faiss'."),
+        ({"backend": "annoy"}, "Expected argument `backend` to be one of .* or a callable, but got 'annoy'."),
         ({"features": np.ones(3)}, r"Expected argument `features` of shape \(N, D\) with N >= 1, but got \(3,\)."),
         ({"features": np.ones((0, 3))}, r"Expected argument `features` of shape .* but got \(0, 3\)."),
     ],
@@ -282,11 +282,17 @@ print((peak() - before) // 1024)
     assert int(result.stdout) < 300  # MiB; all distances would be 1,526
 
 
-def test_auto_is_exact_while_that_is_faster():
-    assert auto_backend(60_000, 64) == "exact"
-    assert auto_backend(60_000, 2048) == "pynndescent"
-    assert auto_backend(500_000, 64) == "pynndescent"
-    assert auto_backend(500_000, 64, device="cuda") == "exact"
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (True, ["exact", "faiss", "faiss", "faiss", "exact"]),
+        (False, ["exact", "exact", "pynndescent", "pynndescent", "exact"]),
+    ],
+)
+def test_auto_takes_the_fastest_of_what_is_installed(monkeypatch, installed, expected):
+    monkeypatch.setattr("lightning_diffal.neighbors.backends.has_faiss", lambda: installed)
+    sizes = [(20_000, 64), (60_000, 64), (60_000, 2048), (500_000, 64)]
+    assert [*(auto_backend(*size) for size in sizes), auto_backend(100_000, 64, device="cuda")] == expected
 
 
 class StubDescent:
@@ -334,8 +340,10 @@ def test_neighbours_of_some_rows(metric):
     assert nearest_neighbors(features[:1], 7, rows=rows[:0])[0].shape == (0, 0)
 
 
-def test_some_rows_need_the_exact_search():
-    with pytest.raises(ConfigurationError, match="Expected `backend='exact'` with argument `rows`, but got 'pynnd"):
+def test_some_rows_need_a_search_that_knows_them():
+    with pytest.raises(
+        ConfigurationError, match="Expected `backend` 'exact' or 'faiss' with argument `rows`, but got 'pynnd"
+    ):
         nearest_neighbors(clusters(), 7, backend="pynndescent", rows=np.arange(3))
 
 

@@ -53,6 +53,7 @@ def test_selections_of_many_points_use_it(tmp_path, monkeypatch):
         return projected_search(features, k, metric=metric)
 
     monkeypatch.setattr(selection, "projected_search", watched)
+    monkeypatch.setattr(selection, "has_faiss", lambda: False)
     for large in (399, 400):
         monkeypatch.setattr(selection, "_LARGE", large)
         picks[large] = selection.select_from_files(tmp_path / "emb.npy", 40).query.indices.tolist()

@@ -186,15 +186,22 @@ def test_trouble_on_one_process_ends_the_run(name, error, trained):
     [
         (DiffusionSampler(), 20_000, True),
         (DiffusionSampler(), 19_999, False),
-        (DiffusionSampler(), 1_000_000, False),  # by pynndescent
+        (DiffusionSampler(), 1_000_000, True),  # by faiss
+        (DiffusionSampler(backend="faiss"), 1_000_000, True),
         (DiffusionSampler(backend="exact"), 1_000_000, True),
         (DiffusionSampler(backend="pynndescent"), 50_000, False),
         (DiffusionSampler(backend=lambda features, k: None), 50_000, False),
         (DiffusionSampler(distributed=False), 50_000, False),
     ],
 )
-def test_what_is_shared(sampler, n_points, expected):
+def test_what_is_shared(monkeypatch, sampler, n_points, expected):
+    monkeypatch.setattr("lightning_diffal.neighbors.backends.has_faiss", lambda: True)
     assert sampler._shares_selection(n_points, 64) is expected
+
+
+def test_pynndescent_is_not_shared(monkeypatch):
+    monkeypatch.setattr("lightning_diffal.neighbors.backends.has_faiss", lambda: False)
+    assert not DiffusionSampler()._shares_selection(1_000_000, 64)
 
 
 def test_a_choice_of_your_own_is_not_shared():

@@ -233,7 +233,7 @@ class TestPseudoLabels:
             ({"n_neighbors": 0}, "`n_neighbors`"),
             ({"n_steps": "some"}, "`n_steps`"),
             ({"metric": "manhattan"}, "`metric`"),
-            ({"backend": "faiss"}, "`backend`"),
+            ({"backend": "annoy"}, "`backend`"),
             ({"max_points": 0}, "`max_points`"),
         ],
     )

@@ -1,0 +1,135 @@
+"""Long work in stages, with arrays that may be larger than memory: it can be killed, and goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_diffal.utils.files import replacing
+
+__all__ = ["Stages"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, how many points are done, and how many there are."""
+
+
+class Stages:
+    """What is finished of a long piece of work, and its arrays; in memory only, or in a folder.
+
+    Args:
+        folder: is made. `None`: arrays lie in memory, and nothing outlives the process.
+        source: what the work is about; a folder of anything else is begun anew.
+        progress: is told how far each stage is.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stages = Stages(folder, source="a")
+        ...     stages.array("squares", (3,), np.int64)[:] = [0, 1, 4]
+        ...     stages.finish("squared", largest=4)
+        ...     again, other = Stages(folder, source="a"), Stages(folder, source="b")
+        ...     found = again.facts("squared"), again.array("squares", (3,), np.int64).tolist(), other.facts("squared")
+        >>> found
+        ({'largest': 4}, [0, 1, 4], None)
+    """
+
+    def __init__(self, folder: str | Path | None = None, *, source: str = "", progress: Progress | None = None) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._source = source
+        self._progress = progress
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            kept = json.loads(self._table.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        if kept.get("source") == source:
+            self._facts = kept["stages"]
+
+    @property
+    def outlives(self) -> bool:
+        """Whether stages are kept in a folder."""
+        return self._folder is not None
+
+    @property
+    def _table(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "stages.json"
+
+    def facts(self, stage: str) -> Mapping[str, Any] | None:
+        """What a finished stage said; `None` where it has not ended.
+
+        Args:
+            stage: its name.
+        """
+        return self._facts.get(stage)
+
+    def finish(self, stage: str, **facts: Any) -> None:
+        """Remember that a stage has ended, or a part of it: all arrays are on disk then.
+
+        Args:
+            stage: its name.
+            **facts: numbers and strings that later stages need.
+        """
+        self._facts[stage] = facts
+        if self._folder is not None:
+            for array in self._arrays.values():
+                array.flush()  # type: ignore[attr-defined]
+            with replacing(self._table) as temporary:
+                temporary.write_text(json.dumps({"source": self._source, "stages": self._facts}), encoding="utf-8")
+
+    def forget(self, *stages: str) -> None:
+        """Take some stages as not done.
+
+        Args:
+            *stages: their names.
+        """
+        for stage in stages:
+            self._facts.pop(stage, None)
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array to write to, as it was left where it is there already.
+
+        Args:
+            name: of the array.
+            shape: of the array.
+            dtype: of the array.
+        """
+        kept = self._arrays.get(name)
+        if kept is not None and kept.shape == shape and kept.dtype == np.dtype(dtype):
+            return kept
+        if self._folder is None:
+            self._arrays[name] = np.empty(shape, dtype)
+            return self._arrays[name]
+        path = self._folder / f"{name}.npy"
+        if path.exists():
+            try:
+                kept = np.load(path, mmap_mode="r+", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                kept = None  # killed while it was made
+            if kept is not None and kept.shape == shape and kept.dtype == np.dtype(dtype):
+                self._arrays[name] = kept
+                return self._arrays[name]
+        self._arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        return self._arrays[name]
+
+    def counted(self, stage: str, parts: Iterable[slice], total: int) -> Iterator[slice]:
+        """The parts of a stage, told to `progress` as each is done.
+
+        Args:
+            stage: its name.
+            parts: slices of points.
+            total: how many points there are.
+        """
+        for part in parts:
+            yield part
+            if self._progress is not None:
+                self._progress(stage, part.stop, total)

@@ -1,0 +1,71 @@
+"""Work in blocks on all cores: numpy and scipy let go of Python's lock in their loops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["each", "number_of_threads", "slices"]
+
+T = TypeVar("T")
+
+
+def number_of_threads() -> int:
+    """How many threads a search or a product takes: `OMP_NUM_THREADS` where it is set, else all cores allowed.
+
+    Example:
+        >>> number_of_threads() >= 1
+        True
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows do not bind processes to cores
+        return os.cpu_count() or 1
+
+
+def slices(size: int, block: int) -> list[slice]:
+    """Consecutive slices that cover a range.
+
+    Args:
+        size: of the range.
+        block: length of each but the last.
+
+    Example:
+        >>> slices(5, 2)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + block, size)) for start in range(0, size, block)]
+
+
+def each(action: Callable[[T], None], parts: Iterable[T]) -> None:
+    """Call a function for every part, on all cores. What it writes must not overlap; the order is open.
+
+    Args:
+        action: spends its time in numpy or scipy.
+        parts: its arguments.
+
+    Raises:
+        Exception: the first one that `action` raised.
+
+    Example:
+        >>> import numpy as np
+        >>> squares = np.zeros(4)
+        >>> def square(part): squares[part] = np.arange(4)[part] ** 2
+        >>> each(square, slices(4, 2))
+        >>> squares
+        array([0., 1., 4., 9.])
+    """
+    parts = list(parts)
+    threads = min(number_of_threads(), len(parts))
+    if threads <= 1:
+        for part in parts:
+            action(part)
+        return
+    with ThreadPoolExecutor(threads) as pool:  # a kept one would be dead in forked processes
+        for _ in pool.map(action, parts):
+            pass
