@@ -59,6 +59,7 @@ __all__ = [
     "best_checkpoint",
     "callbacks_of",
     "configure_optimizers",
+    "continue_steps",
     "datamodule_of",
     "discard_train_loader",
     "ends_with_more",
@@ -73,6 +74,7 @@ __all__ = [
     "monitors",
     "name_rounds",
     "pl",
+    "pl_callbacks",
     "plain_view",
     "pristine_callbacks",
     "rank_zero_info",
@@ -256,6 +258,12 @@ def stopped_inside_epoch(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a checkpoint was written in the middle of an epoch, where an exact continuation is impossible."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return bool(progress["ready"] != progress["processed"])
+
+
+def continue_steps(trainer: pl.Trainer, steps: int) -> None:
+    """Let the loggers' step axis go on from where an earlier process left it; it never goes back."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped = max(loop._batches_that_stepped, steps)
 
 
 def global_batches(trainer: pl.Trainer) -> int:

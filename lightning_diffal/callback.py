@@ -89,6 +89,8 @@ class ActiveLearning(ActiveCallback):
         InvalidTypeError: an argument of the wrong kind.
 
     Example:
+        >>> import torch
+        >>> from lightning_diffal import ActiveDataModule
         >>> from torch.utils.data import TensorDataset
         >>> class Model(pl.LightningModule):
         ...     def __init__(self):

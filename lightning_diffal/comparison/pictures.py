@@ -12,8 +12,8 @@ from lightning_diffal.comparison.curves import LearningCurves
 from lightning_diffal.comparison.records import Difference
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.report import learning_curves
-from lightning_diffal.report.style import COLOURS, GRID, INK, MUTED, new_figure
 from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.figures import COLOURS, GRID, INK, MUTED, new_figure
 from lightning_diffal.utils.files import replacing
 
 __all__ = ["curves", "differences"]

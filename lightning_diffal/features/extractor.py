@@ -18,6 +18,7 @@ from lightning_diffal.features.dropout import DropoutPasses
 from lightning_diffal.features.head import Head, find_head, rows_before, to_probabilities
 from lightning_diffal.labels.targets import Target, without_target
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.seeding import isolated_random_state
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ class FeatureExtractor:
                 if row + size <= len(indices):
                     found[name][row : row + size] = values.float().cpu().numpy()
             row += size
+            announce("reading features", min(row, len(indices)), len(indices))
 
+        announce("reading features", 0, len(indices))
         with isolated_random_state(seed):
             self._go_over(trainer, data, indices, keep)
         _check_rows(row, len(indices))

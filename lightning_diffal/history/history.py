@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -12,8 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.history.plots import plot_history
 from lightning_diffal.history.record import RoundRecord
-from lightning_diffal.history.tables import json_record, names_of, record_json, table_rows
+from lightning_diffal.history.tables import (
+    frame_rows,
+    history_html,
+    json_record,
+    names_of,
+    point_rows,
+    record_json,
+    table_rows,
+)
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arrays import array_from_state, array_state
@@ -47,6 +56,8 @@ class History(list[RoundRecord]):
 
     def __init__(self, records: Iterable[RoundRecord] = ()) -> None:
         super().__init__(records)
+        self.facts: dict[str, Any] = {}
+        """What the run was, where that is known: its id as `"run"`, its `"sampler"`."""
 
     @overload
     def __getitem__(self, position: SupportsIndex) -> RoundRecord: ...
@@ -54,7 +65,11 @@ class History(list[RoundRecord]):
     def __getitem__(self, position: slice) -> History: ...
     def __getitem__(self, position: SupportsIndex | slice) -> RoundRecord | History:
         found = super().__getitem__(position)
-        return History(found) if isinstance(found, list) else found
+        if not isinstance(found, list):
+            return found
+        part = History(found)
+        part.facts = self.facts
+        return part
 
     def __repr__(self) -> str:
         names = names_of(self, "metrics")
@@ -70,6 +85,35 @@ class History(list[RoundRecord]):
         lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in table]
         title = f"History of {len(self)} round{'' if len(self) == 1 else 's'}"
         return "\n".join([title, *lines]) if rows else title
+
+    def _repr_html_(self) -> str:
+        """The table of the rounds, as a notebook shows it."""
+        return history_html(self)
+
+    def plot(
+        self,
+        metrics: Sequence[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> Any:
+        """Draw metrics against labels.
+
+        Args:
+            metrics: their names, one panel each. Default: the most telling ones, at most four.
+            path: where to write the picture too; its suffix (`.png`, `.svg`, `.pdf`) chooses the format.
+
+        Returns:
+            The `matplotlib.figure.Figure`, which a notebook shows.
+
+        Raises:
+            ConfigurationError: no round has such a metric.
+            MissingExtraError: matplotlib is not installed.
+
+        Example:
+            >>> history = History([RoundRecord(r, 1, range(4 + r), {"val_acc": 0.5 + 0.1 * r}) for r in range(3)])
+            >>> len(history.plot().axes)
+            1
+        """
+        return plot_history(self, metrics, path)
 
     def curve(self, metric: str) -> tuple[IntArray, npt.NDArray[np.float64]]:
         """A learning curve; rounds that lack the metric are left out.
@@ -99,12 +143,13 @@ class History(list[RoundRecord]):
 
         Columns: round, seed, n_labelled, each metric, n_queried, `query/<name>` of each figure on the query,
         `seconds/<name>` of each part, stop_reason. A metric that bears the name of another column is written as
-        `metric/<name>`. The file is replaced as a whole.
+        `metric/<name>`. The history of a run begins with its id and its sampler, and ends with `answered` (points of
+        the query that were labelled when the next round trained) and `labels/<class>`. The file is replaced as a whole.
 
         Args:
             path: file to write; missing folders are made.
         """
-        rows = table_rows(self)
+        rows = self._rows()
         header = list(rows[0]) if rows else ["round", "seed", "n_labelled"]
         write_csv(path, header, [list(row.values()) for row in rows])
 
@@ -136,13 +181,30 @@ class History(list[RoundRecord]):
                 f"{path} is no history that `History.to_json` wrote ({type(error).__name__}: {str(error)[:120]})."
             ) from error
 
-    def to_dataframe(self) -> Any:
-        """The table of `to_csv` as a `pandas.DataFrame`.
+    def to_dataframe(self, *, long: bool = False) -> Any:
+        """The rounds, or the points asked, as a `pandas.DataFrame`.
+
+        Args:
+            long: one row per point asked, in the order of choice, with its score and every detail of the query. By
+                default one row per round: the columns of `to_csv`.
 
         Raises:
             MissingExtraError: pandas is not installed.
+
+        Example:
+            >>> history = History([RoundRecord(0, 1, [4], query=Query([7, 2], [0.9, 0.5]))])
+            >>> list(history.to_dataframe(long=True)["index"])
+            [7, 2]
         """
-        return require("pandas", extra="dev").DataFrame(table_rows(self))
+        rows = point_rows(self) if long else self._rows()
+        return require("pandas", extra="pandas").DataFrame(rows)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """One dict per round; of a run's own history, with what the run was and what became of its questions."""
+        if not self.facts:
+            return table_rows(self)
+        facts = {name: value for name, value in self.facts.items() if value is not None}
+        return [{**facts, **row} for row in frame_rows(self)]
 
     def state_dict(self) -> list[dict[str, Any]]:
         """All records as lists, dicts, tensors, numbers and strings, which `torch.load(weights_only=True)` accepts.
@@ -160,6 +222,7 @@ class History(list[RoundRecord]):
                 "query": None if record.query is None else _query_state(record.query),
                 "seconds": {str(name): float(value) for name, value in record.seconds.items()},
                 "stop_reason": record.stop_reason,
+                "classes": {str(name): int(count) for name, count in record.classes.items()},
             }
             for record in self
         ]
@@ -185,6 +248,7 @@ class History(list[RoundRecord]):
                 query=None if entry["query"] is None else _query_from_state(entry["query"]),
                 seconds=dict(entry["seconds"]),
                 stop_reason=entry["stop_reason"],
+                classes=dict(entry.get("classes", {})),
             )
             for entry in state
         )

@@ -25,6 +25,7 @@ class RoundRecord:
         query: what was asked after this training; `None` in the last round.
         seconds: how long each part took, by name (for example `"fit"`, `"features"`, `"select"`).
         stop_reason: why the run ended after this round; `None` where it went on.
+        classes: how many labels of each class were known, by name or number of the class.
 
     Example:
         >>> record = RoundRecord(round=0, seed=42, labelled=[7, 3], metrics={"test_acc": 0.5})
@@ -39,6 +40,7 @@ class RoundRecord:
     query: Query | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
+    classes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.labelled = np.sort(np.asarray(self.labelled, dtype=np.int64).reshape(-1))

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.metrics.savings import Curve, LabelsSaved
-from lightning_diffal.report.style import COLOURS, GRID, INK, MUTED, new_figure
 from lightning_diffal.statistics import mean_intervals
 from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.figures import COLOURS, GRID, INK, MUTED, new_figure
 from lightning_diffal.utils.files import replacing
 
 __all__ = ["learning_curves"]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from lightning_diffal.history.history import History
 from lightning_diffal.report import pictures
 from lightning_diffal.report.run import RunView, view_of
-from lightning_diffal.report.style import png
 from lightning_diffal.report.tables import element, queries, rounds_table, text
 from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.figures import png
 from lightning_diffal.utils.files import replacing
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import torch
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.history.tables import names_of
 from lightning_diffal.report.run import RunView
-from lightning_diffal.report.style import COLOURS, INK, MUTED, new_figure, plain_axes
 from lightning_diffal.utils.aliases import FloatArray
 from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.figures import COLOURS, INK, MUTED, new_figure, plain_axes
 from lightning_diffal.utils.seeding import isolated_random_state
 
 __all__ = ["class_balance", "exploration", "metric_curves", "pool_map", "projected"]

@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 
-from lightning_diffal._lightning import pl, rank_zero_info, rank_zero_warn, received_sigterm
+from lightning_diffal._lightning import pl, rank_zero_warn, received_sigterm
 from lightning_diffal.exceptions import DiffalError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.oracle import SKIP, Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
+from lightning_diffal.utils.phases import announce
 
 __all__ = ["collect_answers", "count_answers", "take_late_answers", "waiting_reason"]
 
@@ -74,6 +75,7 @@ def collect_answers(trainer: pl.Trainer, context: RunContext, query: Query) -> N
     waits = _Answers(trainer, context, query)
     if not len(waits.pending()):
         return
+    announce(f"asking for {len(waits.pending())} labels")
     waits.ask()
     while waits.look():
         pass
@@ -147,7 +149,9 @@ class _Answers:
 
         context.ranks.together(apply)
         if corrections or skipped:
-            rank_zero_info(f"The oracle corrected {len(corrections)} labels and skipped {len(skipped)} points.")
+            self.context.monitor.status.say(
+                f"The oracle corrected {len(corrections)} labels and skipped {len(skipped)} points."
+            )
         enough = count_answers(context)[2]
         return not enough and context.ranks.decide(self._wait)
 
@@ -176,9 +180,14 @@ class _Answers:
             return False
         if not self.has_told:
             self.has_told = True
-            rank_zero_info(f"{_waiting_reason(self.context)}; or wait: they are looked for from time to time.")
+            self.context.monitor.status.say(
+                f"{_waiting_reason(self.context)}; or wait: they are looked for from time to time."
+            )
         until = min(time.monotonic() + self.context.settings.oracle.poll_seconds, self.deadline)
+        waiting, read, _ = count_answers(self.context)
+        deadline = None if self.deadline == float("inf") else self.deadline
         while (left := until - time.monotonic()) > 0:
+            self.context.monitor.status.wait(waiting, read, left, deadline)
             if self.context.stop_reason is not None or received_sigterm(self.trainer):
                 return False
             time.sleep(min(left, _NAP))

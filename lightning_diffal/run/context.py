@@ -10,6 +10,7 @@ from lightning_diffal._lightning import LoopLimits, Pristine
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.folder import RunFolder
+from lightning_diffal.monitor.monitor import Monitor
 from lightning_diffal.processes.ranks import Ranks
 from lightning_diffal.processes.spawned import Handback
 from lightning_diffal.run.settings import RunSettings
@@ -70,6 +71,8 @@ class RunContext:
     """How long each round trains."""
     folder: RunFolder | None = field(default=None, init=False)
     """The run's folder on the process that writes; `None` on others, and where nothing is written."""
+    monitor: Monitor = field(default_factory=Monitor, init=False, repr=False)
+    """What people see of the run while it runs."""
     is_open: bool = field(default=False, init=False)
     """Whether the folder has been looked for."""
     journal_ids: dict[int, str] = field(default_factory=dict, init=False, repr=False)

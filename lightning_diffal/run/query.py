@@ -13,6 +13,7 @@ from lightning_diffal.exceptions import InvalidIndexError
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.model_pass import ModelPass, shown_to_sampler
 from lightning_diffal.samplers.base import Query, QueryData
+from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.seeding import generator_of
 
 __all__ = ["ask", "checked_query", "next_query_size", "with_suggestions"]
@@ -80,6 +81,7 @@ def ask(context: RunContext, query_size: int, model_pass: ModelPass) -> Query:
             num_points=n_points,
         )
         generator = generator_of(state.seed, _SELECTION, state.round)
+        announce(f"choosing {query_size}")
         return with_suggestions(
             checked_query(context.settings.sampler.select(known, query_size, generator), known, query_size), known
         )

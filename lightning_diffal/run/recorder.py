@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info, rank_zero_warn
+from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_warn
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import DiffalError, ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
@@ -252,7 +252,7 @@ class Recorder:
         known = set(pool.labelled_indices.tolist())
         new = {index: label for index, label in missed.items() if index not in known}
         if new:
-            rank_zero_info(f"{len(new)} labels that were given before this fit join those of the run.")
+            self.context.monitor.status.say(f"{len(new)} labels that were given before this fit join those of the run.")
             pool.label(list(new), list(new.values()), round_=0)
 
     def keep(self, module: pl.LightningModule, *, first: bool = False) -> None:

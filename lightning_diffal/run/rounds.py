@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from lightning_diffal import _lightning as lightning
-from lightning_diffal._lightning import pl, rank_zero_info
+from lightning_diffal._lightning import pl
 from lightning_diffal.history.history import RoundRecord
+from lightning_diffal.monitor.rows import class_counts, class_tags
 from lightning_diffal.pseudo_labels.joined import pseudo_figures
 from lightning_diffal.run.answers import collect_answers, count_answers, take_late_answers, waiting_reason
 from lightning_diffal.run.checkpoint import hand_back
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.hyperparameters import hyperparameters
 from lightning_diffal.run.model_pass import ModelPass, outputs_read
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels, renew_pseudo_labels
 from lightning_diffal.run.query import ask, next_query_size
@@ -50,6 +52,7 @@ class Rounds:
         self.data = context.data
         self.module = trainer.lightning_module if module is None else module
         self.recorder = Recorder(context)
+        self.monitor = context.monitor
         self.seconds: dict[str, float] = {}
         self.is_idle = True  # nothing was asked and nothing has trained yet
         self.model_pass: ModelPass | None = None  # of the model that has trained last
@@ -67,7 +70,9 @@ class Rounds:
                 if lightning.is_rehearsal(self.trainer):
                     self._rehearse()
                 else:
-                    self._go()
+                    self._attach_monitor()
+                    with self.monitor.watching():
+                        self._go()
             finally:
                 self.context.limits.put_back(self.trainer)
 
@@ -88,7 +93,18 @@ class Rounds:
             self.data.joined_points = None  # of this run
         self.state.history[-1].stop_reason = reason
         self.recorder.keep(self.module)  # with the reason, for whoever looks into the folder
-        rank_zero_info(f"Active learning ended after round {self.state.round}: {reason}.")
+        self.monitor.ended(self.state.history, reason)
+        self.monitor.status.say(f"Active learning ended after round {self.state.round}: {reason}.")
+
+    def _attach_monitor(self) -> None:
+        context, facts = self.context, hyperparameters(self.context)
+        self.state.history.facts = {"run": facts["run"], "sampler": repr(context.settings.sampler)}
+        self.monitor.attach(
+            self.trainer,
+            lambda: (self.state.round, context.settings.max_rounds, len(self.data.labelled_indices)),
+            facts,
+            self.state.steps,
+        )
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -101,6 +117,7 @@ class Rounds:
         if state.phase != "training":
             self._begin_round()
         self.trainer.callback_metrics["round"] = torch.tensor(state.round)
+        self.monitor.status.training()
         with self._timed("fit"):
             self.trainer.fit_loop.run()
         self._forget_resumed_round()
@@ -137,8 +154,12 @@ class Rounds:
             metrics=self.context.ranks.decide(lambda: metrics),  # each process has its own where nothing is reduced
             seconds=self.seconds,
         )
+        if self.data.num_classes:
+            names = class_tags(self.data.num_classes, self.data.class_names)
+            record.classes = dict(zip(names, class_counts(self.data.pool, self.data.num_classes), strict=True))
         state.finish_round(record)
-        self._log({"round": state.round, "n_labelled": record.n_labelled, **pseudo})
+        state.steps = self.monitor.steps
+        self.monitor.round_ended(state.history, self.data)
         self._tell("on_round_end")
         self.recorder.keep(self.module)  # last, so that a hook that is killed is called again
         hand_back(self.context, self.trainer)
@@ -242,7 +263,7 @@ class Rounds:
                 take_late_answers(self.trainer, context)
             return size
         self.model_pass = self.model_pass or ModelPass(self.trainer, context, self._timed)
-        self._log(measure_stability(context, self.model_pass))
+        self.monitor.log(measure_stability(context, self.model_pass))
         reason = context.ranks.decide(lambda: reason_to_stop(context.settings.stopping, context.state.history))
         if reason is not None:
             return reason
@@ -254,7 +275,6 @@ class Rounds:
         self.data.pool.ask(query.indices)
         state.ask(query)
         hand_back(context, self.trainer)
-        self._log(dict(query.summary))
         if context.settings.pseudo_labels is None:
             self.model_pass = None  # people may take their time, and it is large
         return None
@@ -272,10 +292,12 @@ class Rounds:
         if not enough:
             return waiting_reason(context)
         if not arrived and set(state.asked) <= set(data.skipped_indices.tolist()):
-            rank_zero_info(f"Round {state.round}: all {len(state.asked)} points asked were skipped; others are asked.")
+            self.monitor.status.say(
+                f"Round {state.round}: all {len(state.asked)} points asked were skipped; others are asked."
+            )
             state.ask_others()  # training again on the same labels would cost one of `max_rounds`
             return None
-        rank_zero_info(
+        self.monitor.status.say(
             f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
         )
@@ -314,7 +336,7 @@ class Rounds:
         )
         if weights is not None:
             put_weights(self.module, weights)
-        rank_zero_info("fast_dev_run or overfit_batches: one round without a query; no label was bought.")
+        self.monitor.status.say("fast_dev_run or overfit_batches: one round without a query; no label was bought.")
 
     # -------------------------------------------------------------------------------------------------- helpers
 
@@ -337,12 +359,3 @@ class Rounds:
             method: Any = getattr(listener, hook, None)
             if callable(method):
                 method(self.trainer)
-
-    def _log(self, values: dict[str, float]) -> None:
-        """Send the run's own numbers to the loggers, on the step axis of training."""
-        if not values or not self.trainer.is_global_zero:
-            return
-        step = lightning.global_batches(self.trainer)
-        for logger in self.trainer.loggers:
-            logger.log_metrics({f"active/{name}": float(value) for name, value in values.items()}, step=step)
-            logger.save()

@@ -62,6 +62,7 @@ class RunState:
         initial_weights: what every round starts from; set before the first one.
         round_weights: what the running round started from, where that is not `initial_weights`.
         metrics: what the running round had logged when this was saved.
+        steps: batches trained on in all rounds that have ended: the loggers' step axis.
         pseudo_labels: those that the running round trains upon, as `pseudo_labels.joined.pseudo_state` gives
             them; `None` for none.
         predictions: what the model of a round predicted on the stop set (`"round"`, `"keys"`, `"classes"`), where a
@@ -82,6 +83,7 @@ class RunState:
     initial_weights: dict[str, Any] | None = None
     round_weights: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
     pseudo_labels: dict[str, Any] | None = None
     predictions: dict[str, Any] | None = None
 
@@ -172,6 +174,7 @@ class RunState:
             "initial_weights": self.initial_weights,
             "round_weights": self.round_weights,
             "metrics": dict(self.metrics),
+            "steps": self.steps,
             "pseudo_labels": self.pseudo_labels,
             "predictions": self.predictions,
         }

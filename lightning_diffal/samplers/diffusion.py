@@ -17,6 +17,7 @@ from lightning_diffal.samplers.baselines.uncertainty import checked_probabilitie
 from lightning_diffal.samplers.batch import EXPLORED, coverage, guidance, mean_coverage, pick_batch, weakness
 from lightning_diffal.samplers.points import check_choice, check_count, check_features
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.phases import announce
 
 __all__ = ["DiffusionSampler"]
 
@@ -162,6 +163,7 @@ class DiffusionSampler(ScoreSampler):
         features = check_features(data)
         keys = generator.random(data.num_points)
         space = self._graph(features)
+        announce(f"choosing {min(query_size, len(data.candidates))}")
         n_steps = self._steps()
         summary = self._summary(space, data, n_steps)
         size = min(query_size, len(data.candidates))
@@ -240,6 +242,7 @@ class DiffusionSampler(ScoreSampler):
         stale = self._kept is None or self._kept[0] != source
         if stale if shards is None else shards.any(stale):  # all build it, or none
             self._kept = None  # free it first
+            announce("searching neighbours")
             self._kept = (source, self._build(features))
         assert self._kept is not None
         return self._kept[1]

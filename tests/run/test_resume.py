@@ -236,10 +236,20 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "round_weights",
         "seed",
         "settings",
+        "steps",
         "stopped",
     ]
     assert state["format"] == 1 and state["round"] == 1 and state["phase"] == "training"
-    assert sorted(state["history"][0]) == ["labelled", "metrics", "query", "round", "seconds", "seed", "stop_reason"]
+    assert sorted(state["history"][0]) == [
+        "classes",
+        "labelled",
+        "metrics",
+        "query",
+        "round",
+        "seconds",
+        "seed",
+        "stop_reason",
+    ]
     assert sorted(state["data"]) == ["pool", "split"]
     assert sorted(state["data"]["pool"]) == [
         "ids",

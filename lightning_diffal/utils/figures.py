@@ -1,4 +1,4 @@
-"""How pictures look."""
+"""How figures look: of histories, of reports, of comparisons. Needs the extra `report` (matplotlib)."""
 
 from __future__ import annotations
 
