@@ -7,7 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-quick test test-versions lint types format benchmark clean help
+.PHONY: docs demo demo-quick test test-versions lint types format benchmark clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -37,11 +37,15 @@ format: $(READY)  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## the documentation, into docs/_build (warnings are errors)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 benchmark: $(READY)  ## timings of the parts that must stay fast
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks $(ARGS)
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions lightning_logs runs
+	rm -rf .venv build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions lightning_logs runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
