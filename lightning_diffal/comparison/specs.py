@@ -22,12 +22,15 @@ SAMPLERS: dict[str, type[QuerySampler]] = {
 }
 """By short name, every sampler of the package; each can be made without arguments."""
 
+_ADAPTERS = frozenset({"skactiveml"})  # samplers of another package, which may not be installed
+
 
 def parse_samplers(text: str) -> dict[str, QuerySampler]:
     """Samplers by name, from names separated by commas, each with arguments after a colon where wanted.
 
     A part of the form `name=value` belongs to the sampler before it, so that several variants stand side by side:
-    `diffusion,diffusion:n_steps=20,centrality=0,random` are three samplers. `all` is every one of the package.
+    `diffusion,diffusion:n_steps=20,centrality=0,random` are three samplers. `all` is every one of the package, but
+    not `skactiveml`, which runs those of another package (`skactiveml:strategy=Badge`).
 
     Args:
         text: as it was typed.
@@ -43,7 +46,7 @@ def parse_samplers(text: str) -> dict[str, QuerySampler]:
         {'coreset:metric=cosine': CoreSetSampler(metric='cosine'), 'random': RandomSampler()}
     """
     if text.strip() == "all":
-        return {name: kind() for name, kind in SAMPLERS.items()}
+        return {name: kind() for name, kind in SAMPLERS.items() if name not in _ADAPTERS}
     specs: list[str] = []
     for part in (part.strip() for part in _split(text)):
         if specs and re.match(r"\w+\s*=", part):

@@ -52,7 +52,8 @@ class PermutedGenerator(np.random.Generator):
 def check_query_sampler(sampler: QuerySampler) -> None:
     """Check that a sampler keeps the contract of `QuerySampler`.
 
-    Small data sets of random features and probabilities are put to it. Checked are: exactly `min(b, M)` points, all
+    Small data sets of random features and probabilities are put to it, showing what it `requires` and then also what it
+    `wants`. Checked are: exactly `min(b, M)` points, all
     of them candidates, none twice, with finite scores; the same answer for the same generator state and data, and no
     other source of randomness; inputs left alone, the global random state too; two rounds in a row; labelled points
     anywhere in the data set; pending points; no label at all; one class; equal points; features of one dimension; a
@@ -75,13 +76,35 @@ def check_query_sampler(sampler: QuerySampler) -> None:
     assert isinstance(requires, (frozenset, set)), f"{name}.requires is no frozenset of names: {requires!r}."
     assert requires <= known, f"{name}.requires names {sorted(requires - known)}; a loop offers {sorted(known)}."
     pristine = copy.deepcopy(sampler)
-    for case, values in _cases().items():
-        for size in (1, 7, 3 * _N):
-            _check_case(sampler, case, values, size)
-    _check_rounds(sampler, pristine)
-    if not getattr(sampler, "stochastic", False):
-        for case in ("a non-prefix labelled set", "no label at all", "pending points"):
-            _check_permutation(sampler, case, _cases()[case])
+    for shown in _offers(sampler, known):
+        for case, values in _cases().items():
+            for size in (1, 7, 3 * _N):
+                _check_case(sampler, case, values, size, shown)
+        _check_rounds(sampler, pristine, shown)
+        if not getattr(sampler, "stochastic", False):
+            for case in ("a non-prefix labelled set", "no label at all", "pending points"):
+                for size in (6, _N - 10):
+                    _check_permutation(sampler, case, _cases()[case], size, shown)
+
+
+def _offers(sampler: QuerySampler, known: set[str]) -> list[frozenset[str]]:
+    """What a loop may show: what is required, and what is wanted besides for small batches and for large ones.
+
+    The last batch of a budget is smaller than those that `wants` was asked about, so every size meets every offer.
+    """
+    name = type(sampler).__name__
+    offers = [frozenset(sampler.requires)]
+    for size in (1, 3 * _N):
+        wanted = sampler.wants(size)
+        assert isinstance(wanted, (frozenset, set)), f"{name}.wants gave {wanted!r} and not a frozenset of names."
+        assert wanted <= known, f"{name}.wants names {sorted(wanted - known)}; a loop offers {sorted(known)}."
+        assert wanted >= sampler.requires, (
+            f"{name}.wants leaves out {sorted(sampler.requires - wanted)}, which `requires` names: "
+            "start from `self.requires`."
+        )
+        if wanted not in offers:
+            offers.append(frozenset(wanted))
+    return offers
 
 
 def _cases() -> dict[str, Values]:
@@ -122,21 +145,21 @@ def _cases() -> dict[str, Values]:
     }
 
 
-def _data(sampler: QuerySampler, values: Values) -> QueryData:
-    """Only what the sampler requires, as a loop would give it."""
+def _data(values: Values, shown: frozenset[str]) -> QueryData:
+    """Only what a loop would show."""
     fields = dict(values)
     num_points = len(values["features"])
     for optional in ("features", "probabilities", "mc_probabilities"):
-        if optional not in sampler.requires:
+        if optional not in shown:
             del fields[optional]
         else:
             fields[optional] = fields[optional].copy()
     return QueryData(num_points=num_points, **fields)
 
 
-def _check_case(sampler: QuerySampler, case: str, values: Values, size: int) -> None:
+def _check_case(sampler: QuerySampler, case: str, values: Values, size: int, shown: frozenset[str]) -> None:
     name = type(sampler).__name__
-    data = _data(sampler, values)
+    data = _data(values, shown)
     before = _snapshot(data)
     state = _global_random_state()
     query = sampler.select(data, size, np.random.default_rng(7))
@@ -146,7 +169,7 @@ def _check_case(sampler: QuerySampler, case: str, values: Values, size: int) -> 
     _check_answer(name, case, data, query, size)
     for field, value in _snapshot(data).items():
         assert np.array_equal(value, before[field]), f"{name} changed `data.{field}` ({case}): copy before writing."
-    again = sampler.select(_data(sampler, values), size, np.random.default_rng(7))
+    again = sampler.select(_data(values, shown), size, np.random.default_rng(7))
     assert np.array_equal(query.indices, again.indices), (
         f"{name} answered differently to the same data and seed ({case}): "
         "draw from `generator` only and keep nothing that changes the choice."
@@ -169,31 +192,31 @@ def _check_answer(name: str, case: str, data: QueryData, query: Query, size: int
     assert np.isfinite(query.scores).all(), f"{name} gave scores that are not finite ({case})."
 
 
-def _check_rounds(sampler: QuerySampler, pristine: QuerySampler) -> None:
+def _check_rounds(sampler: QuerySampler, pristine: QuerySampler, shown: frozenset[str]) -> None:
     """Two rounds: the answer is labelled and the sampler asked again; what it saw in between leaves no trace."""
     name = type(sampler).__name__
     values = _cases()["a non-prefix labelled set"]
-    first = sampler.select(_data(sampler, values), 6, np.random.default_rng(1))
+    first = sampler.select(_data(values, shown), 6, np.random.default_rng(1))
     truth = np.arange(_N) % _C
     grown = {
         **values,
         "labelled": np.concatenate([values["labelled"], first.indices]),
         "labels": np.concatenate([values["labels"], truth[first.indices]]),
     }
-    data = _data(sampler, grown)
+    data = _data(grown, shown)
     second = sampler.select(data, 6, np.random.default_rng(2))
     _check_answer(name, "the second round", data, second, 6)
     moved = {**grown, "features": -2 * grown["features"][::-1]}
     moved |= {field: grown[field][::-1] for field in ("probabilities", "mc_probabilities")}
     for other in (sampler, pristine):
-        other.select(_data(sampler, moved), 6, np.random.default_rng(3))
-        again = other.select(_data(sampler, grown), 6, np.random.default_rng(2))
+        other.select(_data(moved, shown), 6, np.random.default_rng(3))
+        again = other.select(_data(grown, shown), 6, np.random.default_rng(2))
         assert np.array_equal(second.indices, again.indices), (
             f"{name} remembered something of an earlier round: a resumed run would ask other points."
         )
 
 
-def _check_permutation(sampler: QuerySampler, case: str, values: Values) -> None:
+def _check_permutation(sampler: QuerySampler, case: str, values: Values, size: int, shown: frozenset[str]) -> None:
     name = type(sampler).__name__
     permutation = np.random.default_rng(5).permutation(_N)
     position = np.argsort(permutation)  # of each original point in the permuted data set
@@ -205,8 +228,8 @@ def _check_permutation(sampler: QuerySampler, case: str, values: Values) -> None
         "pending": lambda value: position[value],
     }
     permuted = {field: shuffle.get(field, lambda value: value)(value) for field, value in values.items()}
-    query = sampler.select(_data(sampler, values), 6, np.random.default_rng(9))
-    moved = sampler.select(_data(sampler, permuted), 6, PermutedGenerator(9, permutation))
+    query = sampler.select(_data(values, shown), size, np.random.default_rng(9))
+    moved = sampler.select(_data(permuted, shown), size, PermutedGenerator(9, permutation))
     assert np.array_equal(position[query.indices], moved.indices), (
         f"{name} depends on the order of the data set ({case}): the permuted data gave other points. Break ties by "
         "one key per point (`generator.random(N)`, drawn first), or declare `stochastic = True`."

@@ -17,9 +17,11 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_features",
+    "check_positive",
     "count_within",
     "keyed_points",
     "nearest_squared",
+    "row_keys",
     "squared_distances",
 ]
 
@@ -170,6 +172,36 @@ def count_within(points: FloatArray, targets: FloatArray, squared_radius: float)
     return counts
 
 
+def row_keys(matrix: FloatArray) -> npt.NDArray[np.uint64]:
+    """A number for each row that follows from its values alone; equal rows have equal ones.
+
+    Args:
+        matrix: `(N, D)`.
+
+    Returns:
+        `(N,)`, as good as random, the same in every process.
+
+    Example:
+        >>> keys = row_keys(np.float32([[1, 2], [2, 1], [1, 2]]))
+        >>> bool(keys[0] == keys[2] != keys[1])
+        True
+    """
+    factors = np.random.default_rng(0).integers(1, 2**63, matrix.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
+    keys = np.empty(len(matrix), np.uint64)
+    block = max(1, _CACHED_VALUES // max(1, matrix.shape[1]))
+    for start in range(0, len(matrix), block):
+        rows = np.ascontiguousarray(matrix[start : start + block], np.float32) + np.float32(0)  # no negative zero
+        bits = rows.view(np.uint32).astype(np.uint64)
+        bits *= np.uint64(0x9E3779B97F4A7C15)
+        bits ^= bits >> np.uint64(29)
+        keys[start : start + block] = (bits * factors).sum(axis=1, dtype=np.uint64)
+    keys ^= keys >> np.uint64(31)
+    keys *= np.uint64(0xBF58476D1CE4E5B9)
+    return keys ^ (keys >> np.uint64(27))
+
+
 def check_features(data: QueryData) -> FloatArray:
     """The features, or an error where there are none."""
     if data.features is None:
@@ -187,3 +219,10 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse what is none of the choices."""
     if value not in choices:
         raise ConfigurationError(f"Expected argument `{name}` to be one of {choices}, but got {value!r}.")
+
+
+def check_positive(name: str, value: Any, expected: str = "a finite number above 0") -> None:
+    """Refuse what is not a finite positive number."""
+    is_number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+    if not is_number or not 0 < value < np.inf:
+        raise ConfigurationError(f"Expected argument `{name}` to be {expected}, but got {value!r}.")

@@ -14,11 +14,14 @@ from lightning_diffal.samplers import (
     BALDSampler,
     CandidateSampler,
     CoreSetSampler,
+    DropQuerySampler,
+    MaxHerdingSampler,
     ProbCoverSampler,
     QueryData,
     QuerySampler,
     StochasticSampler,
     TypiClustSampler,
+    UHerdingSampler,
 )
 from tests.helpers import TRAIN, VAL, Net, quiet_trainer
 
@@ -35,9 +38,14 @@ NEW = [
     BALDSampler(),
     CandidateSampler(),
     CoreSetSampler(),
+    DropQuerySampler(),
+    MaxHerdingSampler(),
+    MaxHerdingSampler(metric="euclidean"),
     ProbCoverSampler(),
     StochasticSampler(),
     TypiClustSampler(),
+    UHerdingSampler(),
+    UHerdingSampler(metric="euclidean", temperature="held-out"),
 ]
 
 
@@ -61,7 +69,7 @@ def check(sampler, data, size):
 
 
 def test_all_are_there():
-    assert len(SAMPLERS) == 12
+    assert len(SAMPLERS) == 16
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -109,7 +117,17 @@ class TestDegenerate:
 
 @pytest.mark.parametrize(
     "sampler",
-    [CoreSetSampler(), TypiClustSampler(), ProbCoverSampler(), BADGESampler(), BALDSampler(), StochasticSampler()],
+    [
+        CoreSetSampler(),
+        TypiClustSampler(),
+        ProbCoverSampler(),
+        BADGESampler(),
+        BALDSampler(),
+        StochasticSampler(),
+        MaxHerdingSampler(),
+        UHerdingSampler(),
+        DropQuerySampler(),
+    ],
     ids=repr,
 )
 def test_memory_is_bounded(sampler):

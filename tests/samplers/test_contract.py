@@ -15,15 +15,18 @@ from lightning_diffal.samplers import (
     CandidateSampler,
     CoreSetSampler,
     DiffusionSampler,
+    DropQuerySampler,
     EntropySampler,
     LeastConfidenceSampler,
     MarginSampler,
+    MaxHerdingSampler,
     ProbCoverSampler,
     Query,
     QuerySampler,
     RandomSampler,
     StochasticSampler,
     TypiClustSampler,
+    UHerdingSampler,
     best_candidates,
     check_query_sampler,
 )
@@ -49,6 +52,13 @@ from lightning_diffal.samplers.contract import PermutedGenerator
         ProbCoverSampler(),
         ProbCoverSampler(delta=0.5, max_covered=20, metric="cosine"),
         BADGESampler(),
+        MaxHerdingSampler(),
+        MaxHerdingSampler(0.7, metric="euclidean", max_covered=25),
+        UHerdingSampler(),
+        UHerdingSampler(metric="euclidean", temperature="held-out"),
+        UHerdingSampler(0.5, temperature=2.0),
+        DropQuerySampler(),
+        DropQuerySampler(0.2, 1, metric="cosine"),
         CandidateSampler(),
         CandidateSampler(DiffusionSampler(), MarginSampler(), n_candidates=12),
         CandidateSampler(MarginSampler(), CoreSetSampler(), n_candidates=1),
@@ -254,3 +264,46 @@ def test_permuted_generator_permutes_per_point_draws_only():
     np.testing.assert_array_equal(permuted.random((3, 2)), plain.random((3, 2))[permutation])
     np.testing.assert_array_equal(permuted.random(5), plain.random(5))
     assert permuted.random() == plain.random()
+
+
+class WrongWhereItWants(Right):
+    """Right with what it requires, wrong with the probabilities that it is shown besides."""
+
+    requires = frozenset({"features"})
+
+    def wants(self, query_size):
+        return self.requires | ({"probabilities"} if query_size > 30 else frozenset())
+
+    def select(self, data, query_size, generator):
+        if data.probabilities is None:
+            return super().select(data, query_size, generator)
+        return FirstOnes().select(data, query_size, generator)
+
+
+class WantsLess(Right):
+    def wants(self, query_size):
+        return frozenset({"features"})
+
+
+class WantsUnknown(Right):
+    def wants(self, query_size):
+        return self.requires | {"gradients"}
+
+
+class WantsAList(Right):
+    def wants(self, query_size):
+        return ["features", "probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (WrongWhereItWants, "WrongWhereItWants depends on the order of the data set"),
+        (WantsLess, r"WantsLess.wants leaves out \['probabilities'\]"),
+        (WantsUnknown, r"WantsUnknown.wants names \['gradients'\]"),
+        (WantsAList, "WantsAList.wants gave .* and not a frozenset"),
+    ],
+)
+def test_what_a_sampler_wants_is_checked_too(sampler, message):
+    with pytest.raises(AssertionError, match=message):
+        check_query_sampler(sampler())

@@ -1,4 +1,6 @@
-"""The samplers that the field compares with: random, uncertainty, BALD, BADGE, core-set, TypiClust, ProbCover.
+"""The samplers that the field compares with, one file for each, and the steps that several of them share.
 
-The sampler that this package exists for is `samplers.diffusion`; what all samplers share is one folder up.
+Random, uncertainty, BALD, BADGE, core-set, TypiClust, ProbCover, MaxHerding, Uncertainty Herding, DropQuery, and the
+adapter to scikit-activeml. The sampler that this package exists for is `samplers.diffusion`; what all samplers share is
+one folder up.
 """

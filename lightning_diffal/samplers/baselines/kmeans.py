@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from lightning_diffal.samplers.points import squared_distances
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
-__all__ = ["draw_by_weight", "kmeans"]
+__all__ = ["draw_by_weight", "kmeans", "nearest_to_means"]
 
 
 _POINTS_PER_CLUSTER = 256
@@ -74,6 +74,33 @@ def draw_by_weight(weights: npt.NDArray[np.floating], generator: np.random.Gener
         return 0
     # the draw stays below the total, where rounding takes it too, so that what is found has a weight
     return int(np.searchsorted(cumulated, min(drawn, np.nextafter(total, 0)), side="right"))
+
+
+def nearest_to_means(points: FloatArray, labels: IntArray) -> IntArray:
+    """The point nearest to the mean of each cluster, of the largest cluster first.
+
+    Args:
+        points: `(N, D)`; of equally near ones the first.
+        labels: `(N,)` clusters, numbered from 0 without a gap.
+
+    Returns:
+        `(K,)` positions.
+
+    Example:
+        >>> nearest_to_means(np.float32([[0], [1], [2], [9]]), np.array([0, 0, 0, 1]))
+        array([1, 3])
+    """
+    sizes = np.bincount(labels)
+    means = _means(points, labels, np.zeros((len(sizes), points.shape[1]), np.float32))
+    squared = np.empty(len(points), np.float32)
+    block = max(1, _BLOCK_VALUES // max(1, points.shape[1]))
+    for start in range(0, len(points), block):
+        difference = points[start : start + block] - means[labels[start : start + block]]
+        squared[start : start + block] = np.einsum("ij,ij->i", difference, difference)
+    order = np.lexsort((squared, labels))  # stable: the first of equals stays the first
+    nearest = order[np.append(0, np.cumsum(sizes)[:-1])]
+    largest_first: IntArray = nearest[np.argsort(-sizes, kind="stable")]
+    return largest_first
 
 
 def _seeds(points: FloatArray, n_clusters: int, generator: np.random.Generator) -> FloatArray:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.neighbors.nearest import scaled_points
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
 from lightning_diffal.samplers.baselines.kmeans import kmeans
 from lightning_diffal.samplers.points import (
     METRICS,
     check_choice,
     check_count,
+    check_features,
     count_within,
     keyed_points,
     nearest_squared,
+    row_keys,
     squared_distances,
 )
 from lightning_diffal.utils.aliases import BoolArray, FloatArray, IntArray
 
-__all__ = ["ProbCoverSampler", "greedy_cover", "pure_radius"]
+__all__ = ["ProbCoverSampler", "greedy_cover", "pure_radius", "radius_of"]
 
 
 _PURITY_SAMPLE = 2048
+_SHORT = 0.999  # of the distance at which a ball would touch another cluster
 
 
 def pure_radius(points: FloatArray, n_clusters: int, purity: float, generator: np.random.Generator) -> float:
@@ -31,7 +35,8 @@ def pure_radius(points: FloatArray, n_clusters: int, purity: float, generator: n
 
     Yehuda, Dekel, Hacohen and Weinshall, "Active learning through a covering lens", NeurIPS 2022, section 3.3, where
     clusters of k-means stand for the unknown classes. A ball is pure as long as it ends before the nearest point of
-    another cluster, so the radius is a quantile of those distances and no radii have to be tried.
+    another cluster, so the radius is a quantile of those distances and no radii have to be tried. Balls hold their
+    border, so the radius stops a thousandth short of it.
 
     Args:
         points: `(N, D)` in random order; 2,048 of them are looked at.
@@ -44,12 +49,39 @@ def pure_radius(points: FloatArray, n_clusters: int, purity: float, generator: n
 
     Example:
         >>> points = np.float32([[0], [7], [1], [8], [2], [9]])
-        >>> pure_radius(points, 2, 0.95, np.random.default_rng(0))  # 2 and 7 are nearest to the other side
-        25.0
+        >>> squared = pure_radius(points, 2, 0.95, np.random.default_rng(0))  # 2 and 7 are 5 apart
+        >>> round(squared**0.5, 4)
+        4.995
     """
     clusters = kmeans(points, n_clusters, generator)
     nearest = nearest_squared(points[:_PURITY_SAMPLE], points, (clusters[:_PURITY_SAMPLE], clusters))
-    return float(np.quantile(nearest, 1 - purity, method="lower")) if len(nearest) else np.inf
+    return _SHORT**2 * float(np.quantile(nearest, 1 - purity, method="lower")) if len(nearest) else np.inf
+
+
+def radius_of(features: FloatArray, n_clusters: int, *, purity: float, metric: str, n_points: int) -> float:
+    """The radius of `pure_radius`, as a function of the features alone: in whatever order, round and process.
+
+    Args:
+        features: `(N, D)`.
+        n_clusters: the number of classes.
+        purity: of the balls.
+        metric: `"euclidean"` or `"cosine"`.
+        n_points: on how many points, as good as random ones, the clusters are formed at most.
+
+    Returns:
+        In the units of the features.
+
+    Example:
+        >>> features = np.float32([[0], [7], [1], [8], [2], [9]])
+        >>> round(radius_of(features[::-1], 2, purity=0.95, metric="euclidean", n_points=9), 4)
+        4.995
+    """
+    order = np.argsort(row_keys(features), kind="stable")[:n_points]
+    points, exponent = scaled_points(features[order], metric)
+    if len(points):
+        points -= np.median(points[:4096], axis=0)  # as `keyed_points` does, but the same in every query
+    squared = pure_radius(points, n_clusters, purity, np.random.default_rng(0))
+    return float(np.ldexp(np.sqrt(squared), exponent))
 
 
 def greedy_cover(
@@ -101,11 +133,15 @@ class ProbCoverSampler(QuerySampler):
     everything is covered, the remaining picks are random. Scores are the shares of the data set newly covered.
     `Query.summary` holds `delta` and `covered`, the share of the data set in balls after the query.
 
+    The radius follows from the features alone, so one radius holds for a whole run, as in the paper, wherever the
+    features stay the same: a frozen backbone, or `ActiveLearning(features="inputs")`. Features of a network that is
+    trained anew have another scale in each round, and the radius follows it; ProbCover was not made for them.
+
     Time grows with the square of the data set, memory does not. Past `max_covered` points coverage is counted on as
     many random ones, which bounds the time as well; every candidate may still be picked.
 
     Args:
-        delta: the radius; `None`: chosen from the data by `pure_radius` in each query, since features change.
+        delta: the radius; `None`: chosen from the features by `pure_radius`.
         purity: for the choice of the radius, 0.95 in the paper.
         max_covered: on how many points coverage is counted at most.
         metric: `"euclidean"`, or `"cosine"` for chords between directions, as on the normalised features of the
@@ -149,7 +185,7 @@ class ProbCoverSampler(QuerySampler):
         Args:
             data: needs `features`, `(N, D)`.
             query_size: how many points to choose.
-            generator: draws one key per point of the data set, which breaks ties, then the seeds of k-means.
+            generator: draws one key per point of the data set, which breaks ties.
 
         Returns:
             The chosen points in the order of choice.
@@ -161,11 +197,17 @@ class ProbCoverSampler(QuerySampler):
         space = keyed_points(data, self.metric, generator)
         candidates = space.points[space.candidates]
         others = space.points[: self.max_covered]  # rows come in random order
-        if self.delta is None:
-            inner = np.random.default_rng(int(generator.integers(2**62)))
-            squared_radius = pure_radius(others, max(2, data.num_classes), self.purity, inner)
-        else:
-            squared_radius = float(np.ldexp(self.delta, -space.exponent)) ** 2
+        delta = self.delta
+        if delta is None:
+            delta = radius_of(
+                check_features(data),
+                max(2, data.num_classes),
+                purity=self.purity,
+                metric=self.metric,
+                n_points=self.max_covered,
+            )
+        with np.errstate(over="ignore"):
+            squared_radius = float(np.ldexp(np.float64(delta), -space.exponent) ** 2)
         covered = nearest_squared(others, space.points[space.held]) <= squared_radius
         covered &= len(space.held) > 0  # an infinite radius holds even what is infinitely far
         positions, gains = greedy_cover(
