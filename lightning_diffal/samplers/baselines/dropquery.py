@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.neighbors.nearest import scaled_points
+from lightning_diffal.neighbors.rows import scaled_points
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
 from lightning_diffal.samplers.baselines.kmeans import kmeans, nearest_to_means
 from lightning_diffal.samplers.baselines.linear_head import LinearHead, fit_linear_head
