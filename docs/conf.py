@@ -10,7 +10,8 @@ sys.path.insert(0, str(ROOT))
 project = "lightning-diffal"
 author = "The lightning-diffal team"
 copyright = "the lightning-diffal team"  # noqa: A001  # Sphinx's name
-release = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE).group(1)
+version_line = (ROOT / "lightning_diffal" / "__init__.py").read_text(encoding="utf-8")
+release = re.search(r'^__version__ = "(.+)"', version_line, re.MULTILINE).group(1)
 
 extensions = [
     "myst_parser",
