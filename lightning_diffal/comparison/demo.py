@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lightning_diffal import datasets
 from lightning_diffal._lightning import pl
-from lightning_diffal.callback import ActiveLearning
-from lightning_diffal.comparison.runs import quiet, threads
+from lightning_diffal.comparison.compare import compare_samplers
+from lightning_diffal.comparison.result import Comparison
 from lightning_diffal.comparison.tasks.networks import Classifier
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.history.history import History
 from lightning_diffal.metrics import area_under_learning_curve, labels_saved
-from lightning_diffal.processes.parallel import run_parallel
 from lightning_diffal.report import learning_curves
-from lightning_diffal.samplers import DiffusionSampler, QuerySampler, RandomSampler
+from lightning_diffal.samplers import DiffusionSampler, RandomSampler
 from lightning_diffal.utils.extras import require
 
-__all__ = ["DemoSettings", "run_demo"]
+__all__ = ["DemoSettings", "DemoTask", "run_demo"]
 
-_SAMPLERS: dict[str, type[QuerySampler]] = {"diffusion": DiffusionSampler, "random": RandomSampler}
-_METRIC = "test_acc"
 _N_TRAIN = 1297
-
-Report = Callable[[tuple[str, int, int, float]], object]
-"""Told of each finished round: sampler, seed, labels held, test accuracy."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +33,12 @@ class DemoSettings:
 
     Args:
         seeds: how many seeds; both samplers start from the same labels and weights on each.
-        rounds: queries a run.
+        rounds: queries per run.
         query_size: labels bought in each.
         initial: labels to begin with, drawn at random.
         steps: optimizer steps of each training.
         workers: runs at a time, each in a process and on a thread of its own; 1: one after the other in this process.
-        out: folder for the picture and the histories.
+        out: folder for the picture and the tables.
 
     Raises:
         ConfigurationError: more labels than there are images.
@@ -78,25 +69,52 @@ class DemoSettings:
         return self.initial + self.rounds * self.query_size
 
 
-class _RoundReporter(pl.Callback):
-    """Tells of each round as soon as it is over."""
+@dataclass(frozen=True)
+class DemoTask:
+    """Handwritten digits and a small convolutional network.
 
-    def __init__(self, name: str, seed: int, report: Report) -> None:
-        self.name, self.seed, self.report = name, seed, report
+    Args:
+        initial: labels to begin with.
+        steps: optimizer steps of each training.
 
-    def on_round_end(self, trainer: pl.Trainer) -> None:
-        record = ActiveLearning.from_trainer(trainer).history[-1]
-        self.report((self.name, self.seed, record.n_labelled, record.metrics[_METRIC]))
+    Example:
+        >>> model, data = DemoTask(initial=12)(seed=0)
+        >>> len(data.labelled_indices)
+        12
+    """
+
+    initial: int = 10
+    steps: int = 250
+
+    def __call__(self, seed: int) -> tuple[pl.LightningModule, ActiveDataModule]:
+        """The model and the data of one seed."""
+        train, test = datasets.digits()
+        data = ActiveDataModule(
+            train,
+            test_dataset=test,
+            initial_labels=self.initial,
+            targets=train.tensors[1].numpy(),
+            batch_size=32,
+            pool_batch_size=500,
+            seed=seed,
+        )
+        torch.manual_seed(seed)  # the same initial weights for every sampler
+        return Classifier("conv", (1, 8, 8), 10, n_steps=self.steps), data
+
+    @property
+    def trainer_kwargs(self) -> dict[str, Any]:
+        """How a Trainer has to train the model: a processor is enough, and the model says when to end, in steps."""
+        return {"accelerator": "cpu", "max_epochs": 1000}
 
 
-def run_demo(settings: DemoSettings) -> dict[str, list[History]]:
-    """Run it all, print the table and the labels saved, and write the picture and the histories.
+def run_demo(settings: DemoSettings) -> Comparison:
+    """Compare both samplers, print the table and the labels saved, and write the picture and the tables.
 
     Args:
         settings: what to run.
 
     Returns:
-        By sampler, one history a seed.
+        The comparison.
 
     Raises:
         MissingExtraError: scikit-learn, matplotlib or tqdm is not installed.
@@ -111,79 +129,26 @@ def run_demo(settings: DemoSettings) -> dict[str, list[History]]:
         f"{settings.seeds} seed{'s' if settings.seeds > 1 else ''}, chosen by diffusion and at random.\n",
         flush=True,
     )
-    histories = _run_all(settings)
-    curves = {name: [history.curve(_METRIC) for history in runs] for name, runs in histories.items()}
-    means = {name: (runs[0][0], np.mean([scores for _, scores in runs], axis=0)) for name, runs in curves.items()}
+    result = compare_samplers(
+        DemoTask(settings.initial, settings.steps),
+        {"diffusion": DiffusionSampler(), "random": RandomSampler()},
+        seeds=range(settings.seeds),
+        query_size=settings.query_size,
+        rounds=settings.rounds,
+        workers=settings.workers,
+    )
+    means = {summary.name: (result.counts, summary.mean) for summary in result.summaries()}
     saved = labels_saved(means["diffusion"], means["random"])
     print(_table(means, settings.seeds))
     print(f"\n{_capitalised(saved.sentence(score='test accuracy'))}.")
     picture = settings.out / "learning_curves.png"
     title = "Digits: test accuracy against labels bought"
-    learning_curves(curves, picture, ylabel="test accuracy", title=title, saved=saved)
-    for name, runs in histories.items():
-        for seed, history in enumerate(runs):
-            history.to_csv(settings.out / f"{name}-seed{seed}.csv")
-            history.to_json(settings.out / f"{name}-seed{seed}.json")
-    print(f"\nPicture    {picture}\nHistories  {settings.out / '*.csv'} and *.json")
+    learning_curves(result.curves, picture, ylabel="test accuracy", title=title, saved=saved)
+    result.to_csv(settings.out)
+    result.to_json(settings.out / "comparison.json")
+    print(f"\nPicture    {picture}\nTables     {settings.out / '*.csv'} and comparison.json")
     print(f"Took {time.perf_counter() - started:.0f} seconds.")
-    return histories
-
-
-def _run_all(settings: DemoSettings) -> dict[str, list[History]]:
-    """Every sampler on every seed, with one bar over all rounds."""
-    jobs = [(name, seed) for seed in range(settings.seeds) for name in _SAMPLERS]
-    total = len(jobs) * (settings.rounds + 1)
-    with require("tqdm", extra="cli").tqdm(total=total, desc="rounds", unit="", file=sys.stderr) as bar:
-
-        def report(message: tuple[str, int, int, float]) -> None:
-            name, seed, n_labelled, score = message
-            bar.set_postfix_str(f"{name}, seed {seed}, {n_labelled} labels: {score:.1%}", refresh=False)
-            bar.update()
-
-        arguments = [(name, seed, settings) for name, seed in jobs]
-        if settings.workers == 1:
-            states = [_run_one(*job, report) for job in arguments]
-        else:
-            states = run_parallel(_run_one, arguments, settings.workers, report)
-    return {
-        name: [History.from_state(state) for (of, _), state in zip(jobs, states, strict=True) if of == name]
-        for name in _SAMPLERS
-    }
-
-
-def _run_one(name: str, seed: int, settings: DemoSettings, report: Report) -> list[dict[str, Any]]:
-    """One sampler on one seed; the state of its history, which any process can read."""
-    with quiet(), threads(1):
-        train, test = datasets.digits()
-        data = ActiveDataModule(
-            train,
-            test_dataset=test,
-            initial_labels=settings.initial,
-            targets=train.tensors[1].numpy(),
-            batch_size=32,
-            pool_batch_size=500,
-            seed=seed,
-        )
-        active = ActiveLearning(
-            _SAMPLERS[name](),
-            query_size=settings.query_size,
-            max_rounds=settings.rounds,
-            test_each_round=True,
-            run_dir=False,  # these labels cost nothing
-            seed=1000 * seed,
-        )
-        torch.manual_seed(seed)  # the same initial weights for every sampler
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_epochs=1000,  # the model says when to end, in steps
-            callbacks=[active, _RoundReporter(name, seed, report)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(Classifier("conv", (1, 8, 8), 10, n_steps=settings.steps), datamodule=data)
-    return active.history.state_dict()
+    return result
 
 
 def _table(means: Mapping[str, tuple[Any, Any]], seeds: int) -> str:

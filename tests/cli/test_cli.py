@@ -11,7 +11,6 @@ import torch
 
 from lightning_diffal.cli import main
 from lightning_diffal.comparison.demo import DemoSettings, run_demo
-from lightning_diffal.history.history import records_equal
 
 
 def group_lives(group):
@@ -59,34 +58,37 @@ def test_a_missing_extra_is_a_line_before_any_training(monkeypatch, capsys, tmp_
 def test_demo_compares_prints_and_writes(tmp_path, capsys):
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     settings = {"seeds": 2, "rounds": 2, "query_size": 5, "steps": 4}
-    histories = run_demo(DemoSettings(**settings, workers=1, out=tmp_path / "one"))
+    result = run_demo(DemoSettings(**settings, workers=1, out=tmp_path / "one"))
     assert torch.get_num_threads() == threads
     torch.set_rng_state(state)
 
-    assert {name: len(runs) for name, runs in histories.items()} == {"diffusion": 2, "random": 2}
-    for ours, baseline in zip(*histories.values(), strict=True):
-        assert [record.n_labelled for record in ours] == [10, 15, 20]
-        assert ours[0].labelled.tolist() == baseline[0].labelled.tolist()  # the same start, weights included
-        assert ours[0].metrics == baseline[0].metrics
-        assert ours[1].labelled.tolist() != baseline[1].labelled.tolist()
+    runs = {(run["name"], run["seed"]): run for run in result.results}
+    assert set(runs) == {(name, seed) for name in ("diffusion", "random") for seed in (0, 1)}
+    for seed in (0, 1):
+        ours, baseline = runs["diffusion", seed], runs["random", seed]
+        assert ours["n_labelled"] == baseline["n_labelled"] == [10, 15, 20]
+        assert ours["initial"] == baseline["initial"] and ours["start"] == baseline["start"]  # weights included
+        assert ours["metrics"]["test_acc"][0] == baseline["metrics"]["test_acc"][0]
+        assert ours["asked"][0] != baseline["asked"][0]
 
     printed = capsys.readouterr()
     rows = [line.split() for line in printed.out.splitlines() if line.startswith("   ")]
     assert [row[0] for row in rows] == ["10", "15", "20", "mean"]
     assert float(rows[1][1].rstrip("%")) == pytest.approx(
-        50 * sum(run[1].metrics["test_acc"] for run in histories["diffusion"]), abs=0.051
+        50 * sum(runs["diffusion", seed]["metrics"]["test_acc"][1] for seed in (0, 1)), abs=0.051
     )
     assert "labels" in next(line for line in printed.out.splitlines() if line.endswith("test accuracy."))
     assert "GPU available" not in printed.err
-    assert "12/12" in printed.err
+    assert "4/4" in printed.err
 
     assert (tmp_path / "one" / "learning_curves.png").read_bytes()[1:4] == b"PNG"
-    table = list(csv.DictReader((tmp_path / "one" / "random-seed1.csv").open(newline="")))
-    assert [row["n_labelled"] for row in table] == ["10", "15", "20"]
+    table = list(csv.DictReader((tmp_path / "one" / "curves.csv").open(newline="")))
+    assert {row["sampler"] for row in table} == {"diffusion", "random"} and len(table) == 6
 
     parallel = run_demo(DemoSettings(**settings, workers=2, out=tmp_path / "two"))
-    for name, runs in histories.items():
-        assert all(records_equal(a, b) for a, b in zip(runs, parallel[name], strict=True))
+    for run in parallel.results:
+        one = runs[run["name"], run["seed"]]
+        assert all(run[name] == one[name] for name in ("start", "asked", "metrics", "n_labelled"))
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
