@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import pickle
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from lightning_diffal._lightning import pl
-from lightning_diffal.exceptions import ConfigurationError, FeatureError
+from lightning_diffal.exceptions import ConfigurationError, FeatureError, OtherProcessError
 from lightning_diffal.processes.shards import Shards, quoted
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
@@ -86,24 +87,25 @@ class Ranks:
             choose: its result is pickled.
 
         Raises:
-            Exception: what `choose` raised; on other processes a `RuntimeError` that quotes it.
+            Exception: what `choose` raised, or pickling its result; on other processes an `OtherProcessError` that
+                quotes it.
         """
         if self.size == 1:
             return choose()
-        box: list[Any] = [None, None]
+        box: list[Any] = [None, None]  # the result as bytes, and what went wrong
         error: BaseException | None = None
         if self.is_first:
             try:
-                box[0] = choose()
+                result = choose()
+                box[0] = pickle.dumps(result)
             except BaseException as caught:  # whatever it is, the others must not wait for ever
                 error, box[1] = caught, quoted(caught)
         dist.broadcast_object_list(box, src=0, group=self._group)
         if error is not None:
             raise error
         if box[1] is not None:
-            raise RuntimeError(f"Rank 0 failed, and with it this process: {box[1]}")
-        result: T = box[0]
-        return result
+            raise OtherProcessError(f"Rank 0 failed, and with it this process: {box[1]}")
+        return result if self.is_first else pickle.loads(box[0])  # noqa: S301  # from a process of this job
 
     def decide_together(self, choose: Callable[[], T]) -> T:
         """Run something on every process that exchanges by `current_shards`; all get the first one's result.
@@ -112,7 +114,7 @@ class Ranks:
             choose: its result is pickled.
 
         Raises:
-            Exception: what `choose` raised here; else a `RuntimeError` that quotes another process's.
+            Exception: what `choose` raised here; else an `OtherProcessError` that quotes another process's.
         """
         if self.size == 1:
             return choose()
@@ -129,7 +131,7 @@ class Ranks:
             What it returned here.
 
         Raises:
-            Exception: what `action` raised here; else a `RuntimeError` that quotes the first other process's.
+            Exception: what `action` raised here; else an `OtherProcessError` that quotes the first other process's.
         """
         if self.size == 1:
             return action()
@@ -143,16 +145,31 @@ class Ranks:
             raise error
         for rank, text in enumerate(errors):
             if text is not None:
-                raise RuntimeError(f"Rank {rank} failed, and with it this process: {text}")
+                raise OtherProcessError(f"Rank {rank} failed, and with it this process: {text}")
         return result
 
     def everyone(self, value: T) -> list[T]:
-        """What each process has, by rank; everyone gets all of it."""
+        """What each process has, by rank; everyone gets all of it.
+
+        Raises:
+            Exception: what pickling `value` raised here; else an `OtherProcessError` that quotes another process's.
+        """
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self._group)
-        return values
+        error: BaseException | None = None
+        sent: tuple[bytes, str | None]
+        try:
+            sent = pickle.dumps(value), None
+        except Exception as caught:  # the others must not wait for ever
+            error, sent = caught, (b"", quoted(caught))
+        received: list[Any] = [None] * self.size
+        dist.all_gather_object(received, sent, group=self._group)
+        if error is not None:
+            raise error
+        for rank, (_, text) in enumerate(received):
+            if text is not None:
+                raise OtherProcessError(f"Rank {rank} failed, and with it this process: {text}")
+        return [pickle.loads(data) for data, _ in received]  # noqa: S301  # from processes of this job
 
     def wait(self) -> None:
         """Until every process is here, however long it takes."""
