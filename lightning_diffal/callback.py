@@ -13,16 +13,19 @@ from lightning_diffal._lightning import (
     callbacks_of,
     datamodule_of,
     finds_settings,
+    is_complete,
+    loader_state,
     pl,
     pristine_callbacks,
     rank_zero_warn,
+    reloads_loaders,
     rest_finders,
-    resume_iterator,
+    resume_loaders,
     splits_the_model,
     stopped_inside_epoch,
     wake_finders,
 )
-from lightning_diffal.data.loader_checks import check_train_loader
+from lightning_diffal.data.several_loaders import check_train_loaders
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.history import History
@@ -232,12 +235,16 @@ class ActiveLearning(ActiveCallback):
         resumed = self._context.resumed
         if resumed is not None and resumed.continues_epoch:
             self._restore_random_state()
-        check_train_loader(trainer.train_dataloader, self._context.data)
+        check_train_loaders(trainer.train_dataloader, self._context.data)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on exactly where a checkpoint at the end of an epoch left the random generators."""
+        resumed = self._context.resumed
         if self._restore_random_state():
-            resume_iterator(trainer)
+            assert resumed is not None, "its random state was restored"
+            resume_loaders(trainer, resumed.saved.get("loaders"))
+        if reloads_loaders(trainer):
+            check_train_loaders(trainer.train_dataloader, self._context.data)
 
     def _restore_random_state(self) -> bool:
         resumed = self._context.resumed
@@ -276,7 +283,11 @@ class ActiveLearning(ActiveCallback):
             return
         if context.state.phase == "training":
             context.state.metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n != "round"}
-        checkpoint[KEY] = {**run_contents(context), "stopped": bool(trainer.should_stop)}
+        checkpoint[KEY] = {
+            **run_contents(context),
+            "stopped": bool(trainer.should_stop),
+            "loaders": loader_state(trainer),
+        }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -293,14 +304,17 @@ class ActiveLearning(ActiveCallback):
             return
         join_pseudo_labels(context)  # the training loader may be built before the round goes on
         inside_epoch = stopped_inside_epoch(checkpoint)
-        if inside_epoch and context.settings.on_interrupted_round == "redo":
+        keeps_workers = saved.get("loaders", {}).get("keeps_workers", False)  # nobody knows their random states
+        inexact = inside_epoch or (keeps_workers and not (saved["stopped"] or is_complete(trainer, checkpoint)))
+        if inexact and context.settings.on_interrupted_round == "redo":
             context.state.redo()  # exact only from the start of the round
             return
         states = saved["random_states"]
         context.resumed.random_state = states[trainer.global_rank % len(states)]
         context.resumed.continues_epoch = inside_epoch
-        if inside_epoch:
+        if inexact:
+            place = "from the middle of an epoch" if inside_epoch else "with new workers in place of persistent ones"
             rank_zero_warn(
-                f"Round {context.state.round} goes on from the middle of an epoch (`on_interrupted_round='continue'`): "
+                f"Round {context.state.round} goes on {place} (`on_interrupted_round='continue'`): "
                 "its weights will not be exactly those of an uninterrupted run."
             )

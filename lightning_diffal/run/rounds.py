@@ -177,6 +177,8 @@ class Rounds:
         lightning.restart_callbacks(trainer, context.pristine, "setup")
         lightning.configure_optimizers(trainer, context.precision_state)
         lightning.restart_callbacks(trainer, context.pristine, "on_fit_start")
+        with isolated_random_state():
+            lightning.look_at_validation(trainer)
         self.state.begin_round()
 
     def _remember_start(self) -> None:
