@@ -37,6 +37,7 @@ from lightning_diffal.run.context import Resumed, RunContext
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels
 from lightning_diffal.run.recorder import Recorder
 from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.run.sameness import warn_of_changes
 from lightning_diffal.run.settings import RunSettings, Setting
 from lightning_diffal.run.start import begin_fit, take_data
 from lightning_diffal.samplers import QuerySampler
@@ -298,8 +299,7 @@ class ActiveLearning(ActiveCallback):
         context, saved = self._context, checkpoint[KEY]
         restore_run(context, saved, context.data)
         context.resumed = Resumed(saved)
-        for change in context.settings.changes_since(saved["settings"]):
-            rank_zero_warn(change)
+        warn_of_changes(context, trainer, saved)
         if context.state.phase != "training":
             return
         join_pseudo_labels(context)  # the training loader may be built before the round goes on
