@@ -71,6 +71,7 @@ __all__ = [
     "is_complete",
     "is_overridden",
     "is_rehearsal",
+    "is_supported",
     "lives_for_one_fit",
     "loader_state",
     "look_at_validation",
@@ -88,9 +89,10 @@ __all__ = [
     "reset_results",
     "rest_finders",
     "restart_callbacks",
+    "restores_late",
     "resume_loaders",
     "running_eagerly",
-    "splits_the_model",
+    "share_of_data",
     "stopped_inside_epoch",
     "user_sampler",
     "wake_finders",
@@ -199,9 +201,26 @@ def received_sigterm(trainer: Any) -> bool:
 # ------------------------------------------------------------------------------------------- several processes
 
 
-def splits_the_model(trainer: pl.Trainer) -> bool:
-    """Whether no process holds the whole model: such strategies (FSDP, DeepSpeed) load weights after their setup."""
+def restores_late(trainer: pl.Trainer) -> bool:
+    """Whether the strategy restores a checkpoint after `on_fit_start`: those that split the model over processes."""
     return bool(trainer.strategy.restore_checkpoint_after_setup)
+
+
+def is_supported(trainer: pl.Trainer) -> bool:
+    """Whether the strategy leaves the model whole, or splits it in the one way that is known to work: FSDP2."""
+    kind = getattr(importlib.import_module(f"{NAMESPACE}.strategies"), "ModelParallelStrategy", None)  # of 2.4
+    return not restores_late(trainer) or (kind is not None and isinstance(trainer.strategy, kind))
+
+
+def share_of_data(trainer: pl.Trainer) -> tuple[int, int]:
+    """Which share of the data this process reads, and how many shares there are.
+
+    Processes that hold parts of the same layers (tensor parallelism) read the same one.
+    """
+    settings = getattr(trainer.strategy, "distributed_sampler_kwargs", None)
+    if not settings:
+        return trainer.global_rank, trainer.world_size
+    return int(settings["rank"]), int(settings["num_replicas"])
 
 
 def lives_for_one_fit(trainer: pl.Trainer) -> bool:

@@ -14,14 +14,15 @@ from lightning_diffal._lightning import (
     datamodule_of,
     finds_settings,
     is_complete,
+    is_supported,
     loader_state,
     pl,
     pristine_callbacks,
     rank_zero_warn,
     reloads_loaders,
     rest_finders,
+    restores_late,
     resume_loaders,
-    splits_the_model,
     stopped_inside_epoch,
     wake_finders,
 )
@@ -209,11 +210,16 @@ class ActiveLearning(ActiveCallback):
         """Check what can be checked without the model, and take the place of the fit loop."""
         if stage != "fit":
             return
-        if splits_the_model(trainer):
+        if not is_supported(trainer):
             raise ConfigurationError(
-                f"ActiveLearning does not work with {type(trainer.strategy).__name__}, which splits the model over "
-                "processes: use `strategy='ddp'`. For a model that fits no single device, choose points between fits "
-                "of your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+                f"ActiveLearning does not work with {type(trainer.strategy).__name__}: where a model fits no single "
+                "device, use `ModelParallelStrategy` (FSDP2), else `strategy='ddp'`. Or choose points between fits of "
+                "your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+            )
+        if restores_late(trainer) and finds_settings(trainer):
+            raise ConfigurationError(
+                f"A learning rate or batch size finder cannot be part of a run with {type(trainer.strategy).__name__}, "
+                "which restores checkpoints only after it: leave it out, and find the setting in a fit of its own."
             )
         context = self._context
         take_from_child(context)
@@ -224,6 +230,8 @@ class ActiveLearning(ActiveCallback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check labels and model before anything trains; ask first where something else trains before the rounds."""
+        if restores_late(trainer):
+            return  # a checkpoint may still come: the loop begins the run
         begin_fit(self._context, trainer, pl_module)
         wake_finders(trainer)
         if finds_settings(trainer):

@@ -17,7 +17,7 @@ from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.run_folder import open_run_folder
 from lightning_diffal.run.sameness import warn_of_changes
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.modules import put_weights, weights_of
+from lightning_diffal.utils.modules import is_split, put_weights, weights_of
 
 __all__ = ["Recorder"]
 
@@ -263,11 +263,14 @@ class Recorder:
             module: the model, with the weights that the next query will need.
             first: before anything trains; only where nothing is kept yet.
         """
-        folder = self.context.folder
+        folder, ranks = self.context.folder, self.context.ranks
+        weights: dict[str, Any] = {}
+        if ranks.decide(lambda: folder is not None and not (first and folder.has_state)):
+            if is_split(module) or folder is not None:
+                weights = weights_of(module)  # of a module that is split, by all processes
 
-        def save() -> None:
-            if folder is not None and not (first and folder.has_state):
-                weights = weights_of(module)
-                folder.save({KEY: run_contents(self.context), "state_dict": weights})
+            def save() -> None:
+                if folder is not None:
+                    folder.save({KEY: run_contents(self.context), "state_dict": weights})
 
-        self.context.ranks.together(save)
+            ranks.together(save)
