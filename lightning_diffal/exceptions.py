@@ -9,7 +9,6 @@ __all__ = [
     "InvalidLabelError",
     "InvalidTypeError",
     "LoaderMismatchError",
-    "OtherProcessError",
     "ResumeError",
     "ServerError",
     "StorageError",
@@ -47,10 +46,6 @@ class FeatureError(DiffalError, RuntimeError, ValueError):
 
 class LoaderMismatchError(DiffalError, RuntimeError):
     """A training loader that does not cover exactly the labelled points."""
-
-
-class OtherProcessError(DiffalError, RuntimeError):
-    """Another process of the Trainer has failed, and with it this one: it quotes what happened there."""
 
 
 class ResumeError(DiffalError, RuntimeError):

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lightning_diffal.cli import compare, demo, fit, report, select
+from lightning_diffal.cli import compare, demo, fit, label, report, select
 from lightning_diffal.exceptions import DiffalError
 
 __all__ = ["main"]
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffal", description="Active learning for PyTorch Lightning by diffusion.")
     commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
-    for command in (demo, fit, select, compare, report):
+    for command in (demo, fit, label, select, compare, report):
         command.add_parser(commands)
     return parser
 

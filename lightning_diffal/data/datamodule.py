@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_diffal._lightning import TrainerFn, is_overridden, pl, rank_zero_warn
 from lightning_diffal.data.arguments import check_classes, check_loading, check_validation, check_view
 from lightning_diffal.data.labelled_points import LabelledPoints
-from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset, UnlabelledDataset
+from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
 from lightning_diffal.labels.initial import InitialLabels
@@ -227,19 +227,6 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         labels = {**self.pool.labels_of(train), **joined.labels_beside(known)}
         places = joined.places(train, known)
         return LabelledDataset(self._augmented(), places, labels, self.target, self.class_names)
-
-    @property
-    def unlabelled_dataset(self) -> Dataset[Any]:
-        """The points without a label, ordered by position, for a second training loader that learns without labels.
-
-        Each item holds a placeholder in the place of its label, which nobody has given. A second loader over anything
-        else of the training data set is refused. It is built anew in each call of `train_dataloader`, as the first is:
-
-            def train_dataloader(self):
-                return {"labelled": super().train_dataloader(), "unlabelled": DataLoader(self.unlabelled_dataset, ...)}
-        """
-        hidden = np.setdiff1d(np.arange(len(self.pool)), self.labelled_indices)
-        return UnlabelledDataset(self._augmented(), hidden, self.target, self.pool.placeholder, self.class_names)
 
     @property
     def train_indices(self) -> IntArray:

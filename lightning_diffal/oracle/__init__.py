@@ -1,10 +1,11 @@
-"""Where labels come from: the data set itself, a function, files that people fill in, or Label Studio."""
+"""Where labels come from: the data set itself, a function, or people, in files, a page or Label Studio."""
 
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.base import Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.oracle.files import FileOracle
 from lightning_diffal.oracle.label_studio.oracle import LabelStudioOracle
 from lightning_diffal.oracle.label_studio.tasks import label_config
+from lightning_diffal.oracle.page.oracle import PageOracle
 from lightning_diffal.oracle.simulated import CallableOracle, DatasetOracle, as_oracle
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FileOracle",
     "LabelStudioOracle",
     "Oracle",
+    "PageOracle",
     "Question",
     "as_oracle",
     "checked_answers",

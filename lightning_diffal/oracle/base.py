@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,14 @@ class Oracle(ABC):
             A label by index.
         """
         return {}
+
+    def follow(self, stage: str, news: Callable[[], Mapping[str, Any]]) -> None:  # noqa: B027  # a hook
+        """Hear what the run is doing, for whoever shows it to people; called often, so it has to be quick.
+
+        Args:
+            stage: `"training"`, `"choosing"`, `"waiting"` (for answers) or `"ended"`.
+            news: gives round, last round, how far the training is (0 to 1), number of labels, and metrics so far.
+        """
 
     def whereabouts(self) -> str | None:
         """Where answers are waited for, such as "project 3 at http://localhost:8080", for the sentence that says so."""

@@ -12,6 +12,7 @@ from lightning_diffal.exceptions import DiffalError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.oracle import SKIP, Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.news import tell_oracle
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.phases import announce
@@ -130,6 +131,7 @@ class _Answers:
             run_id = None if context.folder is None else context.folder.journal.run
             question = Question(self.query, self.pending(), context.state.round, run_id)
             context.settings.oracle.ask(question, context.data)
+            tell_oracle(context, self.trainer, "waiting")
 
         context.ranks.decide(put)
 
