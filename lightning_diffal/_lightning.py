@@ -72,7 +72,9 @@ __all__ = [
     "is_rehearsal",
     "lives_for_one_fit",
     "monitors",
+    "muted_steps",
     "name_rounds",
+    "other_namespace_hint",
     "pl",
     "pl_callbacks",
     "plain_view",
@@ -86,6 +88,7 @@ __all__ = [
     "restart_callbacks",
     "resume_iterator",
     "running_eagerly",
+    "share_hyperparameters",
     "splits_the_model",
     "stopped_inside_epoch",
     "user_sampler",
@@ -190,6 +193,34 @@ def is_rehearsal(trainer: Any) -> bool:
 def received_sigterm(trainer: Any) -> bool:
     """Whether the process was told to end; Lightning takes note of the signal, and its loops look for it."""
     return bool(trainer.received_sigterm)
+
+
+def other_namespace_hint(thing: Any) -> str:
+    """What to write instead, where something is of the other Lightning package than the one in use.
+
+    Args:
+        thing: a data module or a model that is not of this package's classes.
+    """
+    for namespace in ("pytorch_lightning", "lightning.pytorch"):
+        modules = (kind.__module__ for kind in type(thing).__mro__)
+        if namespace != NAMESPACE and any(f"{module}.".startswith(f"{namespace}.") for module in modules):
+            return (
+                f" It is made for {namespace}, and the classes of the two packages do not mix: call "
+                f'`lightning_diffal.for_lightning("{namespace}")` before any other name of lightning_diffal is used '
+                f"(or set LIGHTNING_DIFFAL_NAMESPACE={namespace}), and take Trainer and model from {namespace} too."
+            )
+    return ""
+
+
+def share_hyperparameters(source: pl.LightningDataModule, taker: pl.LightningDataModule) -> None:
+    """Let `taker.hparams` be those of `source`, where it saved any.
+
+    Args:
+        source: an existing data module.
+        taker: the one around it.
+    """
+    names = ("_hparams", "_hparams_initial", "_hparams_name", "_log_hyperparams")
+    vars(taker).update({name: vars(source)[name] for name in names if name in vars(source)})
 
 
 # ------------------------------------------------------------------------------------------- several processes
@@ -398,6 +429,54 @@ def feature_pass(trainer: pl.Trainer) -> Iterator[nn.Module]:
         trainer.state.stage = stage
         for submodule, training in modes.items():
             submodule.training = training
+
+
+@contextmanager
+def muted_steps(module: nn.Module) -> Iterator[None]:
+    """Run a step of the module without a trace: nothing is logged, and all that it counts or collects is put back."""
+    metrics = [part for part in module.modules() if isinstance(part, Metric)]
+    inside = {id(part) for metric in metrics for part in metric.modules()}
+    counted = [
+        {name: value for name, value in vars(metric).items() if name in metric._defaults or name in _COUNTS}
+        for metric in metrics
+    ]
+    counted = copy.deepcopy(counted)  # at once: metrics of a collection may share their state
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    registered = [(part, dict(part._buffers)) for part in module.modules() if id(part) not in inside]
+    collected: dict[str, tuple[Any, Any]] = {
+        name: (value, copy.copy(value))
+        for name, value in vars(module).items()
+        if isinstance(value, list | dict | set | int | float | str) and not name.startswith("_")
+    }
+    own: dict[str, Any] = {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)}
+    vars(module).update(log=_say_nothing, log_dict=_say_nothing)
+    try:
+        yield
+    finally:
+        for name in ("log", "log_dict"):
+            vars(module).pop(name, None)
+        vars(module).update(own)
+        for metric, state in zip(metrics, counted, strict=True):
+            vars(metric).update(state)
+        for part, buffers_then in registered:
+            part._buffers.update(buffers_then)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.data = before
+        for name, (value, copied) in collected.items():
+            vars(module)[name] = value
+            if isinstance(value, list):
+                value[:] = copied
+            elif isinstance(value, dict | set):
+                value.clear()
+                value.update(copied)
+
+
+_COUNTS = ("_update_count", "_update_called", "_computed", "_forward_cache", "_to_sync", "_should_unsync", "_is_synced")
+
+
+def _say_nothing(*_args: Any, **_kwargs: Any) -> None:
+    """Takes the place of `log`."""
 
 
 def batch_to_device(trainer: pl.Trainer, batch: Any) -> Any:

@@ -64,6 +64,8 @@ class ActiveLearning(ActiveCallback):
             of a submodule (its output), the name of a method of the model, `"inputs"` (the items themselves), or
             several of them, joined by `+`, each as a unit vector. `"inputs+auto"` gains a point or more in the first
             rounds where items are good features themselves, as small images are; the default asks nothing of them.
+        head: the name of a submodule whose input `features="auto"` means, for models in which the penultimate layer
+            cannot be found: where more than one layer makes the class scores.
         reset: weights that a round starts from: `"initial"` (as before the first round, so that no round inherits
             what an earlier one got stuck in), `"warm"` (as they are), or a number between 0 and 1 by which they are
             shrunk towards the initial ones (shrink and perturb, Ash & Adams 2020).
@@ -121,6 +123,7 @@ class ActiveLearning(ActiveCallback):
     oracle = Setting[Oracle]()
     min_answers = Setting[int | None]()
     features = Setting[str]()
+    head = Setting[str | None]()
     reset = Setting[str | float]()
     weights = Setting[str]()
     pseudo_labels = Setting[PseudoLabels | None]()
@@ -142,6 +145,7 @@ class ActiveLearning(ActiveCallback):
         oracle: Oracle | Callable[..., Any] | None = None,
         min_answers: int | None = None,
         features: str = "auto",
+        head: str | None = None,
         reset: str | float = "initial",
         weights: str = "last",
         pseudo_labels: bool | PseudoLabels = False,
@@ -162,6 +166,7 @@ class ActiveLearning(ActiveCallback):
             oracle=oracle,  # type: ignore[arg-type]
             min_answers=min_answers,
             features=features,
+            head=head,
             reset=reset,
             weights=weights,
             pseudo_labels=pseudo_labels,  # type: ignore[arg-type]
@@ -172,7 +177,12 @@ class ActiveLearning(ActiveCallback):
             on_interrupted_round=on_interrupted_round,
             seed=seed,
         )
-        self._context = RunContext(settings, FeatureExtractor(settings.features))
+        self._context = RunContext(settings, FeatureExtractor(settings.features, settings.head))
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """What reads features; its `head` says, once a fit has begun, where the penultimate layer was found."""
+        return self._context.extractor
 
     @property
     def history(self) -> History:

@@ -8,6 +8,7 @@ __all__ = [
     "InvalidIndexError",
     "InvalidLabelError",
     "InvalidTypeError",
+    "LabelPlaceError",
     "LoaderMismatchError",
     "ResumeError",
     "ServerError",
@@ -34,6 +35,10 @@ class InvalidIndexError(DiffalError, IndexError, ValueError):
 
 class InvalidLabelError(DiffalError, ValueError, TypeError):
     """A label of the wrong type, the wrong shape or out of range. Nothing was applied."""
+
+
+class LabelPlaceError(ConfigurationError, InvalidLabelError):
+    """It cannot be told where the items of a data set hold their label."""
 
 
 class AnswerFileError(DiffalError, ValueError):

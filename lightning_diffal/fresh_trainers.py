@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from torch.utils.data import DataLoader
 
 from lightning_diffal._lightning import callbacks_of, is_rehearsal, pl, running_eagerly
 from lightning_diffal.callback import ActiveLearning
@@ -16,7 +17,6 @@ from lightning_diffal.history.history import History
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.rounds import Rounds
 from lightning_diffal.run.start import begin_fit, take_data
-from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import seed_everything
 
 __all__ = ["fit_rounds"]
@@ -71,7 +71,7 @@ def fit_rounds(
     take_data(context, data)
     trainer = _checked(make_trainer(context.state.round))
     own = context.extractor
-    context.extractor = _ThroughPredict(own.features, model)
+    context.extractor = _ThroughPredict(own.features, own.head_name, model)
     try:
         begin_fit(context, trainer, model)
         _FreshTrainers(make_trainer, trainer, model, context).run()
@@ -139,16 +139,14 @@ def _checked(trainer: pl.Trainer) -> pl.Trainer:
 class _ThroughPredict(FeatureExtractor):
     """Goes over the data set with `trainer.predict` instead of a pass of its own."""
 
-    def __init__(self, features: str, model: pl.LightningModule) -> None:
-        super().__init__(features)
+    def __init__(self, features: str, head: str | None, model: pl.LightningModule) -> None:
+        super().__init__(features, head)
         self.model = model
 
     def _module(self, trainer: pl.Trainer) -> pl.LightningModule:
         return self.model
 
-    def _go_over(
-        self, trainer: pl.Trainer, data: ActiveDataModule, indices: IntArray, use: Callable[[Any], None]
-    ) -> None:
+    def _go_over(self, trainer: pl.Trainer, loader: DataLoader[Any], use: Callable[[Any], None]) -> None:
         def predict_step(batch: Any, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
             use(batch)
             return torch.empty(0)
@@ -156,6 +154,6 @@ class _ThroughPredict(FeatureExtractor):
         vars(self.model)["predict_step"] = predict_step
         try:
             with running_eagerly():
-                trainer.predict(self.model, dataloaders=data.pool_dataloader(indices), return_predictions=False)
+                trainer.predict(self.model, dataloaders=loader, return_predictions=False)
         finally:
             del vars(self.model)["predict_step"]

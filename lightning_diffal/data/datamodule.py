@@ -11,16 +11,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from lightning_diffal._lightning import TrainerFn, is_overridden, pl, rank_zero_warn
+from lightning_diffal._lightning import (
+    TrainerFn,
+    is_overridden,
+    other_namespace_hint,
+    pl,
+    rank_zero_warn,
+    share_hyperparameters,
+)
 from lightning_diffal.data.arguments import check_classes, check_loading, check_validation, check_view
 from lightning_diffal.data.labelled_points import LabelledPoints
+from lightning_diffal.data.left_over import LeftOverBatchSampler
 from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
 from lightning_diffal.labels.initial import InitialLabels
-from lightning_diffal.labels.targets import Target
+from lightning_diffal.labels.targets import Label, Target
 from lightning_diffal.processes.spawned import Handback
 from lightning_diffal.pseudo_labels.joined import JoinedPoints
 from lightning_diffal.utils.aliases import IntArray
@@ -54,9 +62,11 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
             id, so that a point never changes sides. Excludes `val_dataset`.
         num_classes: default: as many as `class_names`, else as the model has outputs.
         class_names: names of the classes, for people.
-        target: where an item holds its label: a position, a key, or `"auto"` (the last of two or more; the first
-            of the keys `label`, `labels`, `target`, `targets`, `y`). Items without a label get theirs there: behind
-            the rest, under the key given, else under `label` (`labels` beside `input_ids` or `pixel_values`).
+        target: where an item holds its label: a position in a tuple; a key of a dict, a field of a named tuple, an
+            attribute of an object; or `"auto"`: the first key, field or attribute of `label`, `labels`, `target`,
+            `targets`, `y`; else the last of two. In tuples of three fields or more it has to be said, unless
+            `targets` or known labels settle it. Items without a label get theirs there: behind the rest, under the
+            key given, else under `label` (`labels` beside `input_ids` or `pixel_values`).
         targets: `(N,)` or `(N, C)` labels of all points, where they are known without reading items.
         ids: a unique, stable name for each point. Default: relative paths of image-folder data sets, else positions.
         batch_size: of training, validation and test.
@@ -64,7 +74,8 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         num_workers: of all loaders.
         collate_fn: of all loaders.
         loader_kwargs: further arguments for `DataLoader` (`pin_memory`, `persistent_workers`, ...). `shuffle`
-            and `drop_last` count for training only; the only batch of a small labelled set is never dropped.
+            and `drop_last` count for training only; the only batch of a small labelled set is never dropped. The
+            `drop_last` of a wrapped data module drops nothing: its last two batches share what is left over.
         view: how people see an item, wherever they are shown one: a `lightning_diffal.view.ItemView`, or a function
             `(index, item, id)` that returns what is to be shown (an image, a path, text, a dict of plain values).
             Default: `ItemView()`.
@@ -139,6 +150,9 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         self.handback = Handback()
         self.joined_points: JoinedPoints | None = None
         """Pseudo-labelled points of the round that trains, set by ActiveLearning; never among the labelled ones."""
+        self.keeps_left_over = False
+        """Whether `drop_last` is a wrapped data module's and nobody's wish: small batches are avoided otherwise."""
+        self._told_of_dropping = False
         self._wrapped: WrappedDataModule | None = None
         if train_dataset is not None:
             _ = self.pool  # refuses what cannot work, at once
@@ -165,7 +179,8 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         """Put active learning around an existing data module; nothing in it changes.
 
         Its training data set, batch size, workers and collate function are those of its `train_dataloader`;
-        validation, test and prediction loaders and its hooks are its own.
+        validation, test and prediction loaders and its hooks are its own, and so are attributes and hyperparameters
+        that a model reads from `trainer.datamodule`.
 
         Args:
             datamodule: any data module whose `train_dataloader` returns one `DataLoader`.
@@ -188,7 +203,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         if not isinstance(datamodule, pl.LightningDataModule):
             raise InvalidTypeError(
                 f"Expected argument `datamodule` to be a {pl.__name__}.LightningDataModule, "
-                f"but got {type(datamodule).__module__}.{type(datamodule).__name__}."
+                f"but got {type(datamodule).__module__}.{type(datamodule).__name__}.{other_namespace_hint(datamodule)}"
             )
         active = cls(**kwargs)
         active._wrapped = WrappedDataModule(datamodule, given=set(kwargs))
@@ -196,7 +211,15 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
             if is_overridden(f"{stage}_dataloader", datamodule):
                 vars(active).pop(f"{stage}_dataloader", None)
         delegate_hooks(active, datamodule)
+        share_hyperparameters(datamodule, active)
         return active
+
+    def __getattr__(self, name: str) -> Any:
+        # a model may read what it trains with from `trainer.datamodule`
+        wrapped = vars(self).get("_wrapped")
+        if wrapped is None or name.startswith("_") or not hasattr(wrapped.datamodule, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(wrapped.datamodule, name)
 
     def setup(self, stage: str) -> None:
         """Set the data sets here in a subclass. Called by Lightning for each stage, and again on resuming."""
@@ -226,7 +249,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         known = self.labelled_indices
         labels = {**self.pool.labels_of(train), **joined.labels_beside(known)}
         places = joined.places(train, known)
-        return LabelledDataset(self._augmented(), places, labels, self.target, self.class_names)
+        return self._view_with(self._augmented(), places, labels)
 
     @property
     def train_indices(self) -> IntArray:
@@ -244,7 +267,12 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
                     "and none is left to train on: give more `initial_labels` or a smaller `val_fraction`."
                 )
             return DataLoader(NoLabelsYet(self.expected_labels), batch_size=self.batch_size)
-        settings = {"shuffle": True, **self.loader_kwargs, "drop_last": self._drops_last(len(dataset))}  # type: ignore[arg-type]
+        settings = {"shuffle": True, **self.loader_kwargs, "drop_last": False}
+        size = len(dataset)  # type: ignore[arg-type]
+        if self._drops_last(size):
+            settings["drop_last"] = True
+        elif self._shares_left_over(size):
+            return self._loader_without_small_batches(dataset, settings)
         return self._loader(dataset, self.batch_size, settings)
 
     def val_dataloader(self) -> Any:
@@ -269,18 +297,30 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         theirs = None if self._wrapped is None else self._wrapped.loader("predict_dataloader", None)
         return self.pool_dataloader() if theirs is None else theirs
 
-    def pool_dataloader(self, indices: IntArray | None = None) -> DataLoader[Any]:
-        """Batches of the training data set in order, without augmentation, for the feature pass.
+    def pool_dataloader(
+        self, indices: IntArray | None = None, *, batch_size: int | None = None, other_placeholder: bool = False
+    ) -> DataLoader[Any]:
+        """Batches of the training data set in order, without augmentation and without labels, for the feature pass.
 
         Its generator is its own, so that going over it leaves the global random state alone.
 
         Args:
             indices: `(n,)` positions, in the order wanted. Default: all.
+            batch_size: default: `pool_batch_size`, else that of training.
+            other_placeholder: class 1, or ones, instead of class 0 or zeros stand in for labels.
         """
         wanted = np.arange(len(self.pool)) if indices is None else indices
-        dataset = PoolDataset(self._unaugmented(), wanted, self.target, self.pool.placeholder)
+        placeholder = self.pool.placeholder
+        if other_placeholder:
+            placeholder = (1,) * len(placeholder) if isinstance(placeholder, tuple) else 1
         settings = {**self._evaluation_settings(), "generator": torch.Generator()}
-        return self._loader(dataset, self.pool_batch_size or self.batch_size, settings)
+        size = batch_size or self.pool_batch_size or self.batch_size
+        return self._loader(self._pool_view(wanted, placeholder), size, settings)
+
+    def _pool_view(self, indices: IntArray, placeholder: Label) -> PoolDataset:
+        return PoolDataset(
+            self._unaugmented(), indices, self.target, placeholder, self.names, settle=self.settle_target
+        )
 
     def _evaluation_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
         return self._loader(dataset, self.batch_size, self._evaluation_settings())
@@ -294,7 +334,10 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         )
 
     def _labelled_view(self, indices: IntArray, source: Any) -> LabelledDataset:
-        return LabelledDataset(source, indices, self.pool.labels_of(indices), self.target, self.class_names)
+        return self._view_with(source, indices, self.pool.labels_of(indices))
+
+    def _view_with(self, source: Any, indices: IntArray, labels: dict[int, Label]) -> LabelledDataset:
+        return LabelledDataset(source, indices, labels, self.target, self.names, settle=self.settle_target)
 
     def validates(self, indices: IntArray) -> npt.NDArray[np.bool_]:
         """Which points are set aside for validation, once they are labelled: by a hash of their id, always the same.
@@ -311,23 +354,51 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         return np.array([int.from_bytes(d, "big") < self.val_fraction * 2**64 for d in digests], dtype=bool)
 
     def _drops_last(self, size: int) -> bool:
-        """Whether the last batch is left out: where wanted, or where batch norm cannot train on its one point.
+        """Whether the last batch is left out, since the user wants it; never the only one."""
+        share = self._share(size)
+        left = share % self.batch_size
+        wanted = bool(self.loader_kwargs.get("drop_last")) and not self.keeps_left_over
+        if not wanted or share <= self.batch_size:
+            return False
+        if left and not self._told_of_dropping:
+            self._told_of_dropping = True
+            rank_zero_warn(
+                f"`drop_last=True` leaves {left} of {share} labelled points out of every epoch: leave it out of "
+                "`loader_kwargs`, since each of them was paid for."
+            )
+        return True
 
-        Never the only one: with the few labels of early rounds there would be nothing to train on.
-        """
+    def _shares_left_over(self, size: int) -> bool:
+        """Whether a last batch would be smaller than the model, or the wrapped data module, can do with."""
         trainer = self.trainer
-        share = -(-size // (1 if trainer is None else trainer.world_size))
+        share = self._share(size)
         module = None if trainer is None else trainer.lightning_module
         parts = () if module is None else module.modules()
-        has_norm = share % self.batch_size == 1 and any(isinstance(p, nn.modules.batchnorm._BatchNorm) for p in parts)
-        if share == 1 and has_norm:
+        lone = share % self.batch_size == 1 and any(isinstance(p, nn.modules.batchnorm._BatchNorm) for p in parts)
+        if share == 1 and lone:
             rank_zero_warn(
                 f"Each process trains on one labelled point ({size} are labelled), in which batch norm may find no "
                 "variance: give at least two `initial_labels` for each device, or use fewer devices."
             )
-        if share <= self.batch_size:
-            return False
-        return bool(self.loader_kwargs["drop_last"]) if "drop_last" in self.loader_kwargs else has_norm
+        small = self.keeps_left_over and share % self.batch_size > 0
+        return share > self.batch_size and (lone or small)
+
+    def _share(self, size: int) -> int:
+        """How many points each process trains on."""
+        return -(-size // (1 if self.trainer is None else self.trainer.world_size))
+
+    def _loader_without_small_batches(self, dataset: Dataset[Any], settings: dict[str, Any]) -> DataLoader[Any]:
+        """As `_loader` makes it, but batches share what is left over."""
+        settings = {name: value for name, value in settings.items() if name not in _TRAINING_ONLY} | {
+            "batch_sampler": LeftOverBatchSampler(
+                RandomSampler(dataset, generator=settings.get("generator"))  # type: ignore[arg-type]
+                if settings["shuffle"]
+                else SequentialSampler(dataset),  # type: ignore[arg-type]
+                self.batch_size,
+                self.keeps_left_over,
+            )
+        }
+        return DataLoader(dataset, num_workers=self.num_workers, collate_fn=self.collate_fn, **settings)
 
     # -------------------------------------------------------------------------------------------------- keeping
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from lightning_diffal._lightning import rank_zero_warn
+from lightning_diffal._lightning import rank_zero_info, rank_zero_warn
 from lightning_diffal.data.arguments import checked_length
 from lightning_diffal.data.items import items_agree
+from lightning_diffal.data.label_place import check_label_place, settled_target
+from lightning_diffal.data.own_names import own_class_names, own_targets
 from lightning_diffal.data.wrapped import default_ids, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
 from lightning_diffal.labels.ids import as_indices
@@ -52,6 +54,9 @@ class LabelledPoints:
     _split: str | None = None
     _known_dataset: Dataset[Any] | None = None
     _looked_for_augmentation = False
+    _target_settled = False
+    _own_targets: IntArray | None = None
+    _own_targets_agree: bool | None = None
 
     # --------------------------------------------------------------------------------------------------- states
 
@@ -82,6 +87,8 @@ class LabelledPoints:
             )
         if self.targets is not None:
             self.targets = check_targets(self.targets, n_points, self.num_classes, self.class_names)
+        elif self.train_dataset is not self._known_dataset or self._own_targets is None:
+            self._own_targets, self._own_targets_agree = own_targets(self.train_dataset, n_points), None
         ids = self.ids if self.ids is not None else default_ids(self.train_dataset)
         if self._pool is None:
             self._pool = self._first_pool(n_points, ids)
@@ -97,15 +104,18 @@ class LabelledPoints:
         return self._pool
 
     def _first_pool(self, n_points: int, ids: Sequence[str] | None) -> LabelledPool:
+        draws_by_own = self.stratified and self.targets is None
         indices, labels = initial_points(
             self.initial_labels,
             n_points,
             seed=self.seed,
-            targets=self.targets,
+            targets=self._own_targets if draws_by_own else self.targets,
             stratified=self.stratified,
             num_classes=self.num_classes,
-            class_names=self.class_names,
+            class_names=self.names,
         )
+        if draws_by_own and not isinstance(self.initial_labels, Mapping):
+            labels = None  # items have not been read yet, and may hold others
         pool = LabelledPool(n_points, ids)
         pool.label(indices, labels, round_=0)
         return pool
@@ -192,14 +202,80 @@ class LabelledPoints:
         Raises:
             InvalidLabelError: an item without a label, or with one of a wrong type or out of range.
         """
+        _ = self.pool  # checks and converts `targets`
         if self.targets is not None:
-            _ = self.pool  # checks and converts them
             return [parse_label(row, self.num_classes) for row in self.targets[indices]]
+        if self._own_targets is not None and len(indices) > _READS and self._items_hold_own_targets():
+            return [parse_label(row, self.num_classes) for row in self._own_targets[indices]]
         with isolated_random_state():
             return [self._own_label(index) for index in indices.tolist()]
 
+    def _items_hold_own_targets(self) -> bool:
+        """Whether a few items have the labels that the data set lists as its `targets`; told once."""
+        if self._own_targets_agree is None:
+            listed = self._own_targets
+            assert listed is not None, "asked for where there are some"
+            positions = np.unique(np.linspace(0, len(listed) - 1, min(_READS, len(listed))).astype(int)).tolist()
+            with isolated_random_state():
+                try:
+                    own = [self._own_label(index) for index in positions]
+                except InvalidLabelError:
+                    own = []
+            self._own_targets_agree = own == [parse_label(listed[index]) for index in positions]
+            if self._own_targets_agree:
+                rank_zero_info("Labels are read from `targets` of the training data set, since none were given.")
+        return self._own_targets_agree
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Names of the classes: `class_names`, or else what the data set calls them."""
+        return self.class_names if self.class_names is not None else own_class_names(self.train_dataset, self.target)
+
+    def adopt_names(self, outputs: int | None) -> None:
+        """Take names of classes from the data set where nobody gave any, and they are as many as the model's outputs.
+
+        Args:
+            outputs: of the model, where known.
+        """
+        names, count = self.names, self.num_classes or outputs
+        if self.class_names is None and names is not None and count in (None, len(names)):
+            self.class_names, self.num_classes = names, len(names)
+            rank_zero_info(
+                f"Classes are named as in the training data set: {', '.join(names[:5])}"
+                f"{', ...' if len(names) > 5 else ''}."
+            )
+
+    def settle_target(self, item: Any, index: int) -> Target:
+        """Where items hold their labels; looked for, once, where `target="auto"` does not say it.
+
+        Args:
+            item: one that has been read.
+            index: its position in the training data set.
+
+        Raises:
+            LabelPlaceError: several fields could be.
+        """
+        if self.target == "auto" and not self._target_settled:
+            self.target = settled_target(self, self._augmented(), item, index)
+            self._target_settled = True
+        return self.target
+
+    def check_items(self) -> None:
+        """Refuse items that hold something else than classes, or others than the known ones.
+
+        Raises:
+            ConfigurationError: several fields could be the label.
+            InvalidLabelError: a few items were compared, and disagree.
+        """
+        source = self._augmented()
+        with isolated_random_state():
+            item = source[0]
+        self.settle_target(item, 0)
+        check_label_place(self, source)
+
     def _own_label(self, index: int) -> Label:
-        value = read_target(self._unaugmented()[index], self.target)
+        item = self._unaugmented()[index]
+        value = read_target(item, self.settle_target(item, index))
         if value is MISSING and self.pool_dataset is not None:  # it may hold the inputs only
             value = read_target(self._augmented()[index], self.target)
         if value is MISSING or value is None:
@@ -217,7 +293,7 @@ class LabelledPoints:
 
     def _parsed(self, value: Any, whose: str) -> Label:
         try:
-            return parse_label(value, self.num_classes, self.class_names)
+            return parse_label(value, self.num_classes, self.names)
         except InvalidLabelError as error:
             raise InvalidLabelError(f"{whose}: {error}") from None
 

@@ -11,7 +11,15 @@ from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler
 
 from lightning_diffal._lightning import user_sampler
 from lightning_diffal.exceptions import InvalidLabelError
-from lightning_diffal.labels.targets import MISSING, Label, Target, parse_label, read_target, with_target
+from lightning_diffal.labels.targets import (
+    MISSING,
+    Label,
+    Target,
+    parse_label,
+    read_target,
+    with_placeholder,
+    with_target,
+)
 from lightning_diffal.utils.aliases import IntArray
 
 __all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "goes_over_labels", "shown_labels"]
@@ -20,10 +28,28 @@ __all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "
 class _View(Dataset[Any], ABC):
     """Some positions of a data set, with a change made to each item."""
 
-    def __init__(self, dataset: Dataset[Any], indices: IntArray, target: Target) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        indices: IntArray,
+        target: Target,
+        settle: Callable[[Any, int], Target] | None = None,
+    ) -> None:
         self.dataset = dataset
         self.indices = indices
         self.target = target
+        self._settle = settle  # making a view reads no item, and only items tell where tuples of three hold labels
+
+    def _place_in(self, item: Any, index: int) -> Target:
+        if self._settle is not None:
+            self.target, self._settle = self._settle(item, index), None
+        return self.target
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._settle is not None and len(self.indices):  # a worker process knows nothing of the data module
+            index = int(self.indices[0])
+            self._place_in(self.dataset[index], index)
+        return vars(self)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -56,6 +82,7 @@ class LabelledDataset(_View):
         labels: the known labels by position.
         target: where an item holds its label.
         class_names: for items that hold their labels by name.
+        settle: gives `target` for the first item that is read, and its position.
 
     Example:
         >>> view = LabelledDataset([("a", 0), ("b", 1), ("c", 2)], np.array([0, 2]), {2: 9})
@@ -70,8 +97,9 @@ class LabelledDataset(_View):
         labels: Mapping[int, Label],
         target: Target = "auto",
         class_names: Sequence[str] | None = None,
+        settle: Callable[[Any, int], Target] | None = None,
     ) -> None:
-        super().__init__(dataset, indices, target)
+        super().__init__(dataset, indices, target, settle)
         self.labels = dict(labels)
         self.class_names = class_names
 
@@ -81,7 +109,8 @@ class LabelledDataset(_View):
         Args:
             index: in the full data set.
         """
-        label, own = self.labels.get(index), read_target(self.dataset[index], self.target)
+        item = self.dataset[index]
+        label, own = self.labels.get(index), read_target(item, self._place_in(item, index))
         if label is None or own is MISSING or own is None:
             return True  # a collate function may add it
         try:
@@ -91,10 +120,10 @@ class LabelledDataset(_View):
         return shown == label or isinstance(shown, tuple) != isinstance(label, tuple)
 
     def _changed(self, item: Any, index: int) -> Any:
-        label = self.labels.get(index)
-        if label is None or self._agrees(read_target(item, self.target), label):
+        label, target = self.labels.get(index), self._place_in(item, index)
+        if label is None or self._agrees(read_target(item, target), label):
             return item
-        return with_target(item, label, self.target, self.class_names)
+        return with_target(item, label, target, self.class_names)
 
     def _agrees(self, own: Any, label: Label) -> bool:
         if own is MISSING or own is None:
@@ -127,30 +156,50 @@ class NoLabelsYet(Dataset[Any]):
 
 
 class PoolDataset(_View):
-    """Points of a data set as the feature pass reads them: items without a label get a placeholder.
+    """Points of a data set as the feature pass reads them: each item with the same placeholder for its label.
 
-    So that a collate function written for labelled items works on unlabelled ones too.
+    The known labels are hidden like the others, or features of the pool would differ from those of labelled points.
+    A collate function that was written for labelled items works on unlabelled ones too.
 
     Args:
         dataset: the full data set.
         indices: `(n,)` positions in it.
         target: where an item holds its label.
-        placeholder: what stands in for a label: class 0, or as many zeros as a multi-label target has.
+        placeholder: what stands in for a label: a class, or zeros and ones for each class.
+        class_names: for items that hold their labels by name.
+        settle: gives `target` for the first item that is read, and its position.
 
     Example:
-        >>> PoolDataset(["a", "b"], np.array([1]), "auto")[0]
-        ('b', 0)
+        >>> PoolDataset(["a", "b"], np.array([1]), "auto")[0], PoolDataset([("a", 7)], np.array([0]))[0]
+        (('b', 0), ('a', 0))
     """
 
     def __init__(
-        self, dataset: Dataset[Any], indices: IntArray, target: Target = "auto", placeholder: Label = 0
+        self,
+        dataset: Dataset[Any],
+        indices: IntArray,
+        target: Target = "auto",
+        placeholder: Label = 0,
+        class_names: Sequence[str] | None = None,
+        settle: Callable[[Any, int], Target] | None = None,
     ) -> None:
-        super().__init__(dataset, indices, target)
+        super().__init__(dataset, indices, target, settle)
         self.placeholder = placeholder
+        self.class_names = class_names
+        self._word: str | None = None
 
     def _changed(self, item: Any, index: int) -> Any:
-        own = read_target(item, self.target)
-        return with_target(item, self.placeholder, self.target) if own is MISSING or own is None else item
+        target, word = self._place_in(item, index), None
+        if self.class_names is None and isinstance(read_target(item, target), str):
+            word = self._common_word()
+        return with_placeholder(item, self.placeholder, target, self.class_names, word)
+
+    def _common_word(self) -> str:
+        """One word for all items, one that the data set uses itself: a collate function may look it up."""
+        if self._word is None:
+            first = read_target(self.dataset[0], self.target)
+            self._word = first if isinstance(first, str) else ""
+        return self._word
 
 
 def covered_indices(loader: Any, dataset: Any) -> IntArray | int | None:

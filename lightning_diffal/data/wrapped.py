@@ -34,6 +34,7 @@ class _TakesSettings(Protocol):
     trainer: Any
     train_dataset: Any
     num_workers: int
+    keeps_left_over: bool
     loader_kwargs: dict[str, Any]
 
 
@@ -76,6 +77,7 @@ class WrappedDataModule:
                 setattr(active, name, value)
         if not active.num_workers:  # torch refuses what only workers can do
             loader_kwargs = {name: value for name, value in loader_kwargs.items() if name not in _OF_WORKERS}
+        active.keeps_left_over = bool(loader_kwargs.get("drop_last")) and "drop_last" not in active.loader_kwargs
         active.loader_kwargs = {**loader_kwargs, **active.loader_kwargs}
 
     def loader(self, hook: str, default: Any) -> Any:

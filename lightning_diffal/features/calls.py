@@ -1,4 +1,4 @@
-"""Calling a model with a batch of a data set, and the tensors that it returns."""
+"""How a function may be called with a batch of a data set, and the tensors that it returns."""
 
 from __future__ import annotations
 
@@ -7,51 +7,137 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_diffal._lightning import is_overridden, pl
 from lightning_diffal.exceptions import FeatureError
-from lightning_diffal.labels.targets import Target, without_target
+from lightning_diffal.features.trees import Path, fields_of, tensors_of, without
 
-__all__ = ["HINT", "call_forward", "call_method", "floating_tensors"]
+__all__ = ["HINT", "Arguments", "call_method", "floating_tensors", "ways_to_call", "why_not"]
 
 HINT = (
     "Say where features are with `ActiveLearning(features=...)`: the name of a submodule whose output they are "
     '(for example `features="backbone.pool"`), or the name of a method of the model that returns them.'
 )
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def call_forward(module: nn.Module, batch: Any, target: Target) -> Any:
-    """What `forward` returns for a batch without its label, or for the whole batch where its parameter is `batch`.
+def ways_to_call(function: Callable[..., Any], batch: Any, label_paths: list[Path]) -> dict[str, Arguments]:
+    """Arguments that a function may want of a batch, by what they are, the most likely ones first.
 
-    Raises:
-        FeatureError: the model has no `forward`, or one that such a batch does not fit.
+    Args:
+        function: `forward`, or another method of the model.
+        batch: as the loader gives it, with placeholders for labels.
+        label_paths: where they are.
+
+    Returns:
+        Positional and keyword arguments that fit its signature.
 
     Example:
-        >>> import torch
-        >>> call_forward(nn.Flatten(), [torch.zeros(2, 3, 4), torch.zeros(2)], "auto").shape
-        torch.Size([2, 12])
+        >>> list(ways_to_call(lambda image: None, {"image": 1, "label": 0}, [("label",)]))
+        ['its fields by name', 'its inputs at once']
+        >>> ways_to_call(lambda x: None, ["images", "labels"], [(1,)])["its first inputs"]
+        (('images',), {})
     """
-    if isinstance(module, pl.LightningModule) and not is_overridden("forward", module, parent=pl.LightningModule):
-        raise FeatureError(f"{type(module).__name__} defines no `forward`, so it cannot be run on the pool. {HINT}")
-    args, kwargs = _arguments(module.forward, batch, target)
-    return module(*args, **kwargs)
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind in {*_BY_KEYWORD, *_BY_POSITION}]
+    ways: dict[str, Arguments] = {}
+    if needed[:1] == ["batch"] or (parameters and parameters[0].name == "batch"):
+        ways["the whole batch"] = (batch,), {"batch_idx": 0} if "batch_idx" in needed else {}
+    inputs = without(batch, label_paths)
+    ways |= _by_name(parameters, inputs)
+    if isinstance(inputs, tuple):
+        ways |= _by_position(parameters, needed, inputs)
+    ways["its inputs at once"] = (inputs,), {}
+    if isinstance(inputs, tuple):
+        ways["its first inputs"] = inputs[: max(1, min(len(needed), len(inputs)))], {}
+    tensors = list(tensors_of(inputs))
+    large = [tensor for tensor in tensors if tensor.ndim > 1]
+    for what, found in (("the one tensor in it", tensors), ("the one tensor of several dimensions in it", large)):
+        if len(found) == 1:
+            ways[what] = (found[0],), {}
+    return {what: way for what, way in ways.items() if _fits(signature, way)}
 
 
-def call_method(method: Callable[..., Any], batch: Any, target: Target) -> Tensor:
+def _by_name(parameters: list[inspect.Parameter], inputs: Any) -> dict[str, Arguments]:
+    named = fields_of(inputs) or {}
+    if not named or not all(isinstance(name, str) for name in named):
+        return {}
+    names = [p.name for p in parameters if p.kind in _BY_KEYWORD]
+    needed = [p.name for p in parameters if p.kind in _BY_KEYWORD and p.default is p.empty]
+    ways: dict[str, Arguments] = {}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        ways["all its fields by name"] = (), named
+    if set(names) & set(named) and set(needed) <= set(named):
+        ways["its fields by name"] = (), {name: named[name] for name in names if name in named}
+    return ways
+
+
+def _by_position(
+    parameters: list[inspect.Parameter], needed: list[str], inputs: tuple[Any, ...]
+) -> dict[str, Arguments]:
+    places = sum(p.kind in _BY_POSITION for p in parameters)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    surplus = inputs[len(needed) :]
+    # what is optional is filled with further inputs, and not with an index or a name that items carry along
+    if variadic or (len(inputs) <= places and all(isinstance(value, Tensor) and value.ndim > 1 for value in surplus)):
+        return {"its inputs by position": (inputs, {})}
+    return {}
+
+
+def _fits(signature: inspect.Signature, way: Arguments) -> bool:
+    try:
+        signature.bind(*way[0], **way[1])
+    except TypeError:
+        return False
+    return True
+
+
+def call_method(method: Callable[..., Any], batch: Any, label_paths: list[Path]) -> Tensor:
     """The features that a method of the model returns; it is called as `forward` is.
 
+    Args:
+        method: of the model or of a submodule.
+        batch: as the loader gives it, with placeholders for labels.
+        label_paths: where they are.
+
     Raises:
-        FeatureError: the batch does not fit it, or it returns no tensor.
+        FeatureError: no way of calling it with the batch works, or it returns no tensor.
     """
-    args, kwargs = _arguments(method, batch, target)
-    result = method(*args, **kwargs)
-    if not isinstance(result, Tensor):
-        raise FeatureError(f"Expected the method for `features` to return a tensor, but got {type(result).__name__}.")
-    return result
+    name = getattr(method, "__qualname__", "the method")
+    failed: list[str] = []
+    for what, (args, kwargs) in ways_to_call(method, batch, label_paths).items():
+        try:
+            result = method(*args, **kwargs)
+        except (TypeError, KeyError, AttributeError, IndexError, ValueError) as error:
+            failed.append(f"with {what}: {type(error).__name__}: {error}")
+            continue
+        if not isinstance(result, Tensor):
+            kind = type(result).__name__
+            raise FeatureError(f"Expected the method for `features` to return a tensor, but got {kind}.")
+        return result
+    tried = "; ".join(failed) or why_not(method, batch, label_paths)
+    raise FeatureError(f"`{name}` cannot be called with a batch without its label: {tried}. {HINT}")
+
+
+def why_not(function: Callable[..., Any], batch: Any, label_paths: list[Path]) -> str:
+    """What a function misses that has no way to be called.
+
+    Args:
+        function: `forward`, or another method of the model.
+        batch: as the loader gives it, with placeholders for labels.
+        label_paths: where they are.
+    """
+    inputs = without(batch, label_paths)
+    try:
+        inspect.signature(function).bind(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    except TypeError as error:
+        return str(error)
+    return f"its parameters are {inspect.signature(function)}"
 
 
 def floating_tensors(output: Any) -> Iterator[Tensor]:
@@ -76,31 +162,3 @@ def floating_tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, tuple | list):
         for part in output:
             yield from floating_tensors(part)
-
-
-def _arguments(function: Callable[..., Any], batch: Any, target: Target) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """How to pass what is left of a batch: keywords for a dict where they fit, else positions."""
-    signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].name == "batch":
-        return (batch,), {}
-    inputs = without_target(batch, target)
-    args: tuple[Any, ...] = (inputs,)
-    kwargs: dict[str, Any] = {}
-    if isinstance(inputs, Mapping):
-        names = {p.name for p in parameters if p.kind in _BY_KEYWORD}
-        needed = {p.name for p in parameters if p.kind in _BY_KEYWORD and p.default is p.empty}
-        if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            args, kwargs = (), dict(inputs)
-        elif names & set(inputs) and needed <= set(inputs):
-            args, kwargs = (), {name: value for name, value in inputs.items() if name in names}
-    elif isinstance(inputs, tuple):
-        places = sum(p.kind in _BY_POSITION for p in parameters)
-        if len(inputs) <= places or any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            args = inputs
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        name = getattr(function, "__qualname__", "forward")
-        raise FeatureError(f"`{name}` cannot be called with a batch without its label: {error}. {HINT}") from None
-    return args, kwargs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lightning_diffal._lightning import batch_to_device, feature_pass, pl
 from lightning_diffal.exceptions import FeatureError
-from lightning_diffal.features.calls import HINT, call_forward, call_method, floating_tensors
+from lightning_diffal.features.calls import HINT, call_method, floating_tensors
+from lightning_diffal.features.cut import Cut
 from lightning_diffal.features.dropout import DropoutPasses
-from lightning_diffal.features.head import Head, find_head, rows_before, to_probabilities
-from lightning_diffal.labels.targets import Target, without_target
+from lightning_diffal.features.head import Head, Scores, find_head, find_scores, rows_before, to_probabilities
+from lightning_diffal.features.running import ModelCall, find_call
+from lightning_diffal.features.trees import Path, differing, mapped, tensors_of, without
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.seeding import isolated_random_state
@@ -34,56 +38,104 @@ class FeatureExtractor:
     """Reads features and probabilities of the data set, both in one pass.
 
     Args:
-        features: `"auto"` (the input of the head found by `find_head`), the name of a submodule (its output, as
+        features: `"auto"` (the penultimate layer, found by `find_head`), the name of a submodule (its output, as
             the mean over places or tokens where it has such), the name of a method of the model or of a
             submodule, or `"inputs"` (what the model is given, flattened; the model's own part of that name goes
             first). A method whose first parameter is called `batch` gets the whole batch; any other is called as
             `forward` is. Several of them, joined by `+`, are set side by side, each as a unit vector.
+        head: the submodule whose input `"auto"` means, where that is said and not looked for.
     """
 
-    def __init__(self, features: str = "auto") -> None:
+    def __init__(self, features: str = "auto", head: str | None = None) -> None:
         self.features = features
         self.parts = tuple(part.strip() for part in features.split("+"))
+        self.head_name = head
         self.head: Head | None = None
+        self.scores: Scores | None = None
+        self._call: ModelCall | None = None
+        self._label_paths: list[Path] = []
 
     def prepare(self, trainer: pl.Trainer, data: ActiveDataModule, wanted: frozenset[str]) -> int | None:
-        """Read two items before training, so that a model whose features cannot be found is refused early.
+        """Read a few items before training, so that a model whose features cannot be found is refused early.
 
         Returns:
             How many outputs the model has, where that was needed; else `None`.
 
         Raises:
-            FeatureError: no head was found, or `features` names nothing in the model, or no features.
-            ConfigurationError: Monte-Carlo dropout is wanted of a model without dropout.
+            FeatureError: the model cannot be run, no penultimate layer was found, or `features` or `head` names
+                nothing in the model, or no features.
+            ConfigurationError: Monte-Carlo dropout is wanted of a model without dropout; or the model has another
+                number of outputs than there are classes.
         """
         module = self._module(trainer)
+        self._check_names(module)
+        self.head = self.scores = self._call = None
+        if not wanted:
+            return None
+        data.warn_of_augmentation()
+        groups = _groups(len(data.pool))
+        size, batches, found = len(groups[0]), list[Any](), 0
+        relabelled = self._relabelled(trainer, data, groups[0])
+
+        def look(batch: Any) -> None:
+            nonlocal found
+            batches.append(batch)
+            if len(batches) < len(groups):
+                return
+            first = batches[0]
+            self._label_paths = [] if relabelled is None else differing(first, relabelled)
+            self._find(module, batches, size, data.num_classes, wanted)
+            rows = self._read(module, first, wanted)
+            passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
+            if passes is not None:
+                passes.check(lambda: self._outputs(first))
+            found = _common_length(rows) if rows else size
+
+        with isolated_random_state(0):
+            self._go_over(trainer, data.pool_dataloader(np.concatenate(groups), batch_size=size), look)
+        _check_rows(found, size)
+        return None if self.scores is None else max(self.scores.width, 2)  # a single output tells two classes apart
+
+    def _check_names(self, module: nn.Module) -> None:
         for part in self.parts:
             if part not in ("auto", "inputs") and _named(module, part) is None:
                 raise FeatureError(
                     f"Expected `features` to name a submodule or a method of {type(module).__name__}, "
                     f"but got {part!r}. {HINT}"
                 )
-        self.head = None
-        if not wanted:
+        if self.head_name is not None and self.head_name not in dict(module.named_modules()):
+            raise FeatureError(
+                f"Expected `head` to name a submodule of {type(module).__name__}, but got {self.head_name!r}: "
+                "see `[name for name, _ in model.named_modules()]`."
+            )
+
+    def _relabelled(self, trainer: pl.Trainer, data: ActiveDataModule, indices: IntArray) -> Any:
+        """A batch that differs from the first one in its placeholders only; `None` where they can be of one kind only.
+
+        Where it differs a batch holds labels, whatever a collate function makes of items.
+        """
+        batches: list[Any] = []
+        try:
+            with isolated_random_state(0):
+                loader = data.pool_dataloader(indices, batch_size=len(indices), other_placeholder=True)
+                self._go_over(trainer, loader, batches.append)
+        except Exception:
             return None
-        data.warn_of_augmentation()
-        items = np.arange(min(2, len(data.pool)))  # of a single one `squeeze` would leave no row
-        found = 0
+        return batches[0]
 
-        def look(batch: Any) -> None:
-            nonlocal found
-            if self.head is None and ("auto" in self.parts or wanted & {"probabilities", "mc_probabilities"}):
-                self.head = find_head(module, lambda: call_forward(module, batch, data.target), data.num_classes)
-            rows = self._read(module, batch, data.target, wanted)
-            passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
-            if passes is not None:
-                passes.check(lambda: self._outputs(module, batch, data.target))
-            found += _common_length(rows) if rows else len(items)
-
-        with isolated_random_state():
-            self._go_over(trainer, data, items, look)
-        _check_rows(found, len(items))
-        return None if self.head is None else max(self.head.width, 2)  # a single output tells two classes apart
+    def _find(
+        self, module: nn.Module, batches: list[Any], size: int, num_classes: int | None, wanted: frozenset[str]
+    ) -> None:
+        """How the model is run, which of its outputs are class scores, and what is before its head."""
+        named = any(isinstance(_named(module, part), nn.Module) for part in self.parts if part != "auto")
+        needs_scores = "auto" in self.parts or bool(wanted & {"probabilities", "mc_probabilities"})
+        if needs_scores or (named and "features" in wanted):
+            self._call = find_call(module, batches[0], self._label_paths, num_classes, returns=needs_scores)
+        if needs_scores and self._call is not None:
+            call = self._call
+            self.scores = find_scores(module, lambda: call.returned(batches[0]), size, num_classes)
+            if "auto" in self.parts and "features" in wanted:
+                self.head = find_head(module, call, self.scores, batches, self.head_name)
 
     def __call__(
         self,
@@ -123,9 +175,9 @@ class FeatureExtractor:
 
         def keep(batch: Any) -> None:
             nonlocal row
-            rows = self._read(module, batch, data.target, wanted)
+            rows = self._read(module, batch, wanted)
             if passes is not None:
-                rows["mc_probabilities"] = passes.read(partial(self._outputs, module, batch, data.target))
+                rows["mc_probabilities"] = passes.read(partial(self._outputs, batch))
             size = _common_length(rows)
             for name, values in rows.items():
                 if name not in found:
@@ -142,13 +194,13 @@ class FeatureExtractor:
 
         announce("reading features", 0, len(indices))
         with isolated_random_state(seed):
-            self._go_over(trainer, data, indices, keep)
+            self._go_over(trainer, data.pool_dataloader(indices), keep)
         _check_rows(row, len(indices))
-        if "probabilities" in found and self.head is not None:
+        if "probabilities" in found and self.scores is not None:
             # over all points at once: a few logits may look like probabilities by chance
             outputs = torch.from_numpy(found["probabilities"])
             found["probabilities"] = to_probabilities(
-                outputs, are_logits=self.head.returned_as_is, multilabel=data.pool.is_multilabel
+                outputs, are_logits=self.scores.returned_as_is, multilabel=data.pool.is_multilabel
             ).numpy()
         if "mc_probabilities" in found and passes is not None:
             found["mc_probabilities"] = passes.result(found["mc_probabilities"])
@@ -157,15 +209,13 @@ class FeatureExtractor:
     def _module(self, trainer: pl.Trainer) -> pl.LightningModule:
         return trainer.lightning_module
 
-    def _go_over(
-        self, trainer: pl.Trainer, data: ActiveDataModule, indices: IntArray, use: Callable[[Any], None]
-    ) -> None:
-        """Show each batch of these points, as `predict_step` would get it, with the model in evaluation mode."""
+    def _go_over(self, trainer: pl.Trainer, loader: DataLoader[Any], use: Callable[[Any], None]) -> None:
+        """Show each batch, as `predict_step` would get it, with the model in evaluation mode."""
         with feature_pass(trainer):
-            for items in data.pool_dataloader(indices):
-                use(batch_to_device(trainer, items))
+            for batch in loader:
+                use(batch_to_device(trainer, batch))
 
-    def _read(self, module: nn.Module, batch: Any, target: Target, wanted: frozenset[str]) -> dict[str, Tensor]:
+    def _read(self, module: nn.Module, batch: Any, wanted: frozenset[str]) -> dict[str, Tensor]:
         """Features, and outputs that probabilities will be made of, one row an item."""
         parts: dict[str, Tensor] = {}
         layers: dict[str, nn.Module] = {}
@@ -174,23 +224,35 @@ class FeatureExtractor:
             if isinstance(source, nn.Module):
                 layers[part] = source
             elif source is None:
-                parts[part] = _inputs(batch, target)
+                parts[part] = _inputs(batch, self._label_paths)
             else:
-                parts[part] = _as_rows(call_method(source, batch, target))
+                parts[part] = _as_rows(self._by_method(source, part, batch))
         rows: dict[str, Tensor] = {}
         if layers or "probabilities" in wanted:
-            seen: dict[str, tuple[Any, Any]] = {}
+            assert self._call is not None, "found in `prepare`"
+            seen: dict[str, deque[tuple[Any, Any]]] = {}
             with ExitStack() as hooks:
                 for part, layer in layers.items():
-                    hooks.callback(layer.register_forward_hook(_remember(seen, part), with_kwargs=True).remove)
-                returned = list(floating_tensors(call_forward(module, batch, target)))
+                    runs = self.head.cut.from_end if part == "auto" and self.head is not None else 1
+                    seen[part] = deque(maxlen=runs)
+                    hooks.callback(layer.register_forward_hook(_remember(seen[part]), with_kwargs=True).remove)
+                returned = self._call(batch)
             for part in layers:
-                parts[part] = self._rows_of(part, seen, returned)
-            if "probabilities" in wanted and self.head is not None:
-                rows["probabilities"] = returned[self.head.output].reshape(-1, self.head.width)
+                parts[part] = self._rows_of(part, seen[part], returned)
+            if "probabilities" in wanted:
+                rows["probabilities"] = self._scores_in(returned)
         if parts:
             rows["features"] = _side_by_side([parts[part] for part in self.parts])
         return rows
+
+    def _by_method(self, method: Any, part: str, batch: Any) -> Tensor:
+        if part in ("predict_step", "validation_step", "test_step", "training_step"):
+            owner: Any = method.__self__
+            returned = ModelCall(owner, part, part, self._label_paths)(batch)
+            if not returned:
+                raise FeatureError(f"Expected `{part}` to return a tensor of features. {HINT}")
+            return returned[0]
+        return call_method(method, batch, self._label_paths)
 
     def _source(self, module: nn.Module, part: str) -> Any:
         """The layer or method that a part of the features comes from; None for the inputs."""
@@ -199,14 +261,14 @@ class FeatureExtractor:
             return module.get_submodule(self.head.name)
         return _named(module, part)
 
-    def _rows_of(self, part: str, seen: Mapping[str, tuple[Any, Any]], returned: list[Tensor]) -> Tensor:
+    def _rows_of(self, part: str, seen: Sequence[tuple[Any, Any]], returned: list[Tensor]) -> Tensor:
         """What a layer was given or has given, one row an item."""
-        if part not in seen:
+        if not seen:
             raise FeatureError(f"The layer that features come from did not run in `forward`. {HINT}")
-        inputs, outputs = seen[part]
+        inputs, output = seen[0]
         if part == "auto" and self.head is not None:
-            return rows_before(inputs, outputs, returned[self.head.output])
-        tensor = next(floating_tensors(outputs), None)
+            return _penultimate(self.head.cut, inputs, output, returned[self.head.output])
+        tensor = next(floating_tensors(output), None)
         if tensor is None:
             raise FeatureError(f"Expected {part!r} to return a tensor of features. {HINT}")
         return _as_rows(tensor)
@@ -214,17 +276,51 @@ class FeatureExtractor:
     def _dropout_passes(
         self, module: nn.Module, data: ActiveDataModule, wanted: frozenset[str], n_passes: int, seed: int
     ) -> DropoutPasses | None:
-        if "mc_probabilities" not in wanted or self.head is None:
+        if "mc_probabilities" not in wanted or self.scores is None:
             return None
         return DropoutPasses(
-            module, n_passes, seed, are_logits=self.head.returned_as_is, multilabel=data.pool.is_multilabel
+            module, n_passes, seed, are_logits=self.scores.returned_as_is, multilabel=data.pool.is_multilabel
         )
 
-    def _outputs(self, module: nn.Module, batch: Any, target: Target) -> Tensor:
-        """What the head's output has become, one row an item."""
-        returned = list(floating_tensors(call_forward(module, batch, target)))
-        assert self.head is not None
-        return returned[self.head.output].reshape(-1, self.head.width)
+    def _outputs(self, batch: Any) -> Tensor:
+        """What the model returns as class scores, one row an item."""
+        assert self._call is not None, "found in `prepare`"
+        return self._scores_in(self._call(batch))
+
+    def _scores_in(self, returned: list[Tensor]) -> Tensor:
+        assert self.scores is not None, "found in `prepare`"
+        return returned[self.scores.output].reshape(-1, self.scores.width)
+
+
+def _groups(n_points: int) -> list[IntArray]:
+    """Positions of a few items, two by two (of a single one `squeeze` would leave no row), the first ones first."""
+    size = min(2, n_points)
+    starts = sorted({0, n_points // 3, n_points // 2, 2 * n_points // 3, n_points - size})
+    groups = [np.arange(start, start + size) for start in starts if start + size <= n_points]
+    return groups if len(groups) > 1 else [groups[0], groups[0][::-1]]
+
+
+def _penultimate(cut: Cut, inputs: Any, output: Any, returned: Tensor) -> Tensor:
+    """One row an item out of what passes the cut."""
+    value = inputs if cut.side == "input" else output
+    tensors = list(tensors_of(value))
+    parts: list[Tensor] = []
+    for leaf in cut.leaves:
+        tensor = tensors[leaf]
+        if cut.side == "input" and tensor.ndim == 3 and _scores_each(tensor, output, returned):
+            parts.append(rows_before(tensor, output, returned))
+        elif cut.tokens and tensor.ndim == 3:
+            parts.append(tensor[:, list(cut.tokens)].flatten(1))
+        else:
+            parts.append(_as_rows(tensor))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _scores_each(tokens: Tensor, output: Any, returned: Tensor) -> bool:
+    """Whether a layer makes scores of each token, of which the model then returns one, or a mean."""
+    if not isinstance(output, Tensor) or output.ndim != 3 or output.shape[:2] != tokens.shape[:2]:
+        return False
+    return output.shape[-1] == (returned.shape[-1] if returned.ndim > 1 else 1)
 
 
 def _named(module: nn.Module, name: str) -> Any:
@@ -240,9 +336,10 @@ def _named(module: nn.Module, name: str) -> Any:
     return found if callable(found) else None
 
 
-def _inputs(batch: Any, target: Target) -> Tensor:
+def _inputs(batch: Any, label_paths: list[Path]) -> Tensor:
     """A batch without its label, one row an item."""
-    tensors = [tensor.reshape(len(tensor), -1) for tensor in floating_tensors(without_target(batch, target))]
+    inputs = without(batch, label_paths)
+    tensors = [tensor.reshape(len(tensor), -1) for tensor in tensors_of(inputs) if tensor.is_floating_point()]
     if not tensors:
         raise FeatureError(
             f"Expected items with floating-point numbers for features='inputs', but found none of them. {HINT}"
@@ -276,18 +373,13 @@ def _check_rows(found: int, expected: int) -> None:
         )
 
 
-def _remember(seen: dict[str, tuple[Any, Any]], part: str) -> Callable[..., None]:
-    """A hook that keeps the first input of a layer and its output, both as they are now: more may happen in place."""
+def _remember(seen: deque[tuple[Any, Any]]) -> Callable[..., None]:
+    """A hook that keeps what a layer is given and gives, both as they are now: more may happen in place."""
 
     def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        first = args[0] if args else next(iter(kwargs.values()), None)
-        seen[part] = (_copied(first), _copied(output))
+        seen.append((mapped((args, kwargs), torch.clone), mapped(output, torch.clone)))
 
     return hook
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _as_rows(features: Tensor) -> Tensor:

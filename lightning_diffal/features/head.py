@@ -1,90 +1,163 @@
-"""The linear layer that makes a model's output, found by running the model."""
+"""Class scores among what a model returns, and rows of features before the head that makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_diffal.exceptions import FeatureError
+from lightning_diffal._lightning import rank_zero_info
+from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.features.calls import HINT, floating_tensors
+from lightning_diffal.features.cut import Cut, find_cut, watch
+from lightning_diffal.features.trees import fields_of
 
-__all__ = ["Head", "are_probabilities", "find_head", "rows_before", "to_probabilities"]
+__all__ = ["Head", "Scores", "are_probabilities", "find_head", "find_scores", "rows_before", "to_probabilities"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Which of the tensors that a model returns holds its class scores.
+
+    Args:
+        output: which of the floating tensors.
+        width: size of that output: the number of classes, or 1 where one number tells two classes apart.
+        returned_as_is: whether it comes straight from a layer with weights, so that it holds logits.
+    """
+
+    output: int
+    width: int
+    returned_as_is: bool
 
 
 @dataclass(frozen=True)
 class Head:
-    """The linear layer that makes the model's output.
+    """What makes class scores of the penultimate layer.
 
     Args:
-        name: of the submodule.
-        output: which of the floating tensors that `forward` returns is its output.
+        name: of the submodule that is given the penultimate layer, or gives it (`cut.side`).
+        output: which of the floating tensors that the model returns holds the scores.
         width: size of that output: the number of classes, or 1 where one number tells two classes apart.
-        returned_as_is: whether nothing comes after it, so that the model returns logits.
+        returned_as_is: whether nothing comes after a layer with weights, so that the model returns logits.
+        cut: where exactly the penultimate layer is.
     """
 
     name: str
     output: int
     width: int
     returned_as_is: bool
+    cut: Cut
 
 
-def find_head(module: nn.Module, call: Callable[[], Any], num_classes: int | None = None) -> Head:
-    """The executed `nn.Linear` whose output is what the model returns; its input is the penultimate layer.
-
-    The last *defined* linear layer is the wrong one in models that define the head first, or an auxiliary or a
-    projection head after it. So the model is run once: the head is the layer that wrote the memory which the model
-    returns; failing that (softmax after it, pooling over tokens), the last one run of the same width.
+def find_scores(module: nn.Module, run: Callable[[], Any], rows: int, num_classes: int | None = None) -> Scores:
+    """Which output holds the class scores; never a guess between several.
 
     Args:
         module: the model.
-        call: runs its forward pass once, on two items or more.
-        num_classes: where known, tells the classes' output from others that the model returns (an embedding, say).
+        run: runs it and gives what it returned. In a dict or an output of Hugging Face `logits` are the scores.
+        rows: how many items it is run on.
+        num_classes: where known; an output of another width is none of class scores.
 
     Raises:
-        FeatureError: no linear layer made the output.
+        ConfigurationError: no output has `num_classes` columns.
+        FeatureError: several outputs could be meant, or none.
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(dim=-1))
-        >>> find_head(model, lambda: model(torch.randn(2, 4)))
-        Head(name='2', output=0, width=3, returned_as_is=False)
+        >>> model = nn.Linear(4, 3)
+        >>> find_scores(model, lambda: model(torch.randn(2, 4)), 2)
+        Scores(output=0, width=3, returned_as_is=True)
     """
-    executed: list[tuple[str, Tensor]] = []
+    made: list[Tensor] = []
 
-    def remember(name: str) -> Callable[..., None]:
-        return lambda _module, _args, output: executed.append((name, output))
+    def remember(_module: nn.Module, _args: Any, output: Any) -> None:
+        made.extend(floating_tensors(output))
 
-    handles = [
-        part.register_forward_hook(remember(name))
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Linear)
-    ]
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd)]
+    handles = [layer.register_forward_hook(remember) for layer in layers]
     try:
-        returned = list(floating_tensors(call()))
+        output = run()
     finally:
         for handle in handles:
             handle.remove()
-    latest_first = executed[::-1]
+    returned = list(floating_tensors(output))
     # a loss has no dimension; with labels left out there should be none, but models differ
-    places = [(place, tensor) for place, tensor in enumerate(returned) if tensor.ndim]
+    places = [place for place, tensor in enumerate(returned) if tensor.ndim]
+    shapes = ", ".join(f"{number}: {tuple(returned[number].shape)}" for number in places) or "none"
+    flat = [place for place in places if returned[place].ndim <= 2 and len(returned[place]) == rows]
     widths = {num_classes, 1} if num_classes == 2 else {num_classes}
-    places = [(place, tensor) for place, tensor in places if _width(tensor) in widths] or places
-    for place, tensor in places:  # all are alive, so equal addresses mean the same memory
-        for name, output in latest_first:
-            if output.data_ptr() == tensor.data_ptr():
-                return Head(name, place, _width(tensor), returned_as_is=True)
-    for place, tensor in places:
-        for name, output in latest_first:
-            if output.shape[-1] == _width(tensor):
-                return Head(name, place, _width(tensor), returned_as_is=False)
-    ran = ", ".join(f"{name} ({output.shape[-1]} outputs)" for name, output in executed) or "none"
-    raise FeatureError(
-        f"No nn.Linear of {type(module).__name__} makes its output, so the penultimate layer is unknown "
-        f"(linear layers that ran: {ran}). {HINT}"
-    )
+    fitting = flat if num_classes is None else [place for place in flat if _width(returned[place]) in widths]
+    other = next((len(returned[p]) for p in places if returned[p].ndim <= 2 and len(returned[p]) != rows), None)
+    if not flat and other is not None:
+        raise FeatureError(
+            f"Expected one row of class scores for each of {rows} points, but got {other}: the collate function or the "
+            f"model changes the number of items. {HINT}"
+        )
+    if not flat:
+        raise FeatureError(
+            f"{type(module).__name__} returns no class scores, which have one row for each of {rows} items (outputs: "
+            f"{shapes}): models for segmentation, detection or sequences are not supported. {HINT}"
+        )
+    if not fitting:
+        raise ConfigurationError(
+            f"The model has {' and '.join(str(_width(returned[place])) for place in flat)} outputs, but the data "
+            f"module says `num_classes={num_classes}`: an output of another width is not taken for class scores. "
+            "If `forward` returns an embedding, let it return the scores, name features with "
+            "`ActiveLearning(features=...)`, or correct `num_classes`."
+        )
+    first, named = fitting[0], "logits" in (fields_of(output) or {})
+    if num_classes is None and not named and len({_width(returned[place]) for place in fitting}) > 1:
+        raise FeatureError(
+            f"{type(module).__name__} returns several outputs that could be class scores ({shapes}): say how many "
+            "classes there are with `ActiveDataModule(num_classes=...)`."
+        )
+    if len(fitting) > 1 and not named:
+        rank_zero_info(f"Class scores are output {first} of the model's outputs ({shapes}).")
+    pointers = {tensor.data_ptr() for tensor in made}
+    return Scores(first, _width(returned[first]), returned[first].data_ptr() in pointers)
+
+
+def find_head(
+    module: nn.Module,
+    run: Callable[[Any], Sequence[Tensor]],
+    scores: Scores,
+    batches: Sequence[Any],
+    name: str | None = None,
+) -> Head:
+    """The head of a model: what makes class scores of the last place that holds anything else.
+
+    Args:
+        module: the model, in evaluation mode.
+        run: runs it on a batch and gives the floating tensors that it returns.
+        scores: which of those holds the class scores.
+        batches: the first, and others of as many items.
+        name: of the submodule whose input is meant, where the user says it.
+
+    Raises:
+        FeatureError: the output does not depend on the items through one place alone, or `name` did not run.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(dim=-1))
+        >>> find_head(model, lambda x: [model(x)], Scores(0, 3, False), [torch.randn(2, 4), torch.randn(2, 4)]).name
+        '2'
+    """
+    output, width, as_is = scores.output, scores.width, scores.returned_as_is
+    if name is not None:
+        places = watch(module, lambda: run(batches[0]), kept=range(0))
+        if not any(place.name == name for place in places):
+            raise FeatureError(f"`head={name!r}` did not run when the model ran, so it is given nothing.")
+        return Head(name, output, width, as_is, Cut(name))
+    cut, candidates = find_cut(module, lambda batch: run(batch)[output], batches[0], batches[1:], width)
+    if cut is None:
+        found = ", ".join(candidates) or "none"
+        raise FeatureError(
+            f"The output of {type(module).__name__} does not depend on its items through one layer alone, so the "
+            f"penultimate layer is unknown. Layers that make scores, and what they are given: {found}. Say which input "
+            f"is meant with `ActiveLearning(head=...)`. {HINT}"
+        )
+    return Head(cut.name, output, width, as_is, cut)
 
 
 def _width(tensor: Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import reprlib
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Final
@@ -13,17 +14,29 @@ import torch
 
 from lightning_diffal.exceptions import InvalidLabelError
 
-__all__ = ["MISSING", "Label", "Target", "parse_label", "read_target", "with_target", "without_target"]
+__all__ = [
+    "LABEL_KEYS",
+    "MISSING",
+    "Label",
+    "Target",
+    "parse_label",
+    "read_target",
+    "with_placeholder",
+    "with_target",
+    "without_target",
+]
 
 Label = int | tuple[int, ...]
 """A class, or zeros and ones for each class of a multi-label target."""
 Target = int | str
-"""Position of the label in a tuple, key of it in a dict, or `"auto"`."""
+"""Position of the label in a tuple; key, field or attribute that holds it; or `"auto"`."""
 
 MISSING: Final = object()
 """What `read_target` gives for an item that holds no label."""
 
-_KEYS = ("label", "labels", "target", "targets", "y")
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+"""What `"auto"` looks for among keys, fields and attributes, in this order."""
+
 _MODEL_INPUTS = ("input_ids", "inputs_embeds", "input_features", "input_values", "pixel_values")
 _LARGEST = np.iinfo(np.int64).max
 
@@ -94,9 +107,9 @@ def read_target(item: Any, target: Target = "auto") -> Any:
     """The label that an item of the data set holds, as it is, or `MISSING`.
 
     Args:
-        item: `(x, y)`, `(x, ..., y)`, `(x,)`, `x` or a dict.
-        target: where the label sits. `"auto"`: the last of two or more, or the first of the keys
-            `label`, `labels`, `target`, `targets`, `y`.
+        item: `(x, y)`, `(x, ..., y)`, `(x,)`, `x`, a dict, a named tuple, or an object with attributes.
+        target: where the label sits. `"auto"`: the first of the keys, fields or attributes `label`, `labels`,
+            `target`, `targets`, `y`, else the last of two or more.
 
     Example:
         >>> read_target(("image", 3)), read_target({"x": "image", "label": 3})
@@ -105,7 +118,9 @@ def read_target(item: Any, target: Target = "auto") -> Any:
         True
     """
     place = _place(item, target)
-    return MISSING if place is None else item[place]
+    if place is None:
+        return MISSING
+    return item[place] if isinstance(item, Mapping | tuple | list) else getattr(item, place)
 
 
 def with_target(item: Any, label: Label, target: Target = "auto", class_names: Sequence[str] | None = None) -> Any:
@@ -125,19 +140,40 @@ def with_target(item: Any, label: Label, target: Target = "auto", class_names: S
     place = _place(item, target)
     if isinstance(item, Mapping):
         key = _new_key(item, target) if place is None else place
-        changed = _own_copy(item)
-        changed[key] = _like(item.get(key), label, class_names)
-        return changed
+        return _put(item, key, _like(item.get(key), label, class_names))
     if place is None:
         rest = tuple(item) if isinstance(item, tuple | list) else (item,)
         return (*rest, _like(None, label, class_names))
-    values = list(item)
-    values[int(place)] = _like(values[int(place)], label, class_names)
-    return (
-        item._replace(**dict(zip(item._fields, values, strict=True)))
-        if hasattr(item, "_fields")
-        else type(item)(values)
-    )
+    return _put(item, place, _like(read_target(item, target), label, class_names))
+
+
+def with_placeholder(
+    item: Any, label: Label, target: Target = "auto", class_names: Sequence[str] | None = None, word: str | None = None
+) -> Any:
+    """The item with the same stand-in for a label as all others, whatever its own label is, known or not.
+
+    Args:
+        item: an item of the data set; it is not changed.
+        label: the stand-in: a class, or zeros and ones for each class. Where the item holds a vector, a class is
+            repeated to its length, so that items go through a collate function as they would with their own labels.
+        target: where an item holds its label.
+        class_names: for items that hold their labels by name.
+        word: stands in for labels that are words without `class_names`.
+
+    Example:
+        >>> with_placeholder(("image", torch.tensor([0.0, 1.0])), 0)
+        ('image', tensor([0., 0.]))
+        >>> with_placeholder({"x": 1.0, "y": 3}, 0), with_placeholder("image", 0)
+        ({'x': 1.0, 'y': 0}, ('image', 0))
+    """
+    own = read_target(item, target)
+    if isinstance(own, str) and class_names is None and word is not None:
+        place = _place(item, target)
+        return _put(item, place, word)
+    size = 1 if own is None or own is MISSING or isinstance(own, str) else int(np.prod(np.shape(own)))
+    if size > 1 and not isinstance(label, tuple):
+        label = (label,) * size
+    return with_target(item, label, target, class_names)
 
 
 def without_target(batch: Any, target: Target = "auto") -> Any:
@@ -149,7 +185,8 @@ def without_target(batch: Any, target: Target = "auto") -> Any:
             dict of tuples or the other way round, the label is looked for as with `"auto"`.
 
     Returns:
-        A dict without the key, a tuple of what is left, or the batch itself where it holds no label.
+        A dict without the key, a tuple of what is left, a copy of an object whose attribute is `None`, or the batch
+        itself where it holds no label.
 
     Example:
         >>> without_target(["images", "labels"]), without_target({"x": "images", "y": "labels"})
@@ -165,21 +202,59 @@ def without_target(batch: Any, target: Target = "auto") -> Any:
         return rest
     if place is None:
         return batch
+    if not isinstance(batch, tuple | list):
+        return _put(batch, place, None)
     position = int(place) % len(batch)
     return tuple(value for i, value in enumerate(batch) if i != position)
 
 
 def _place(item: Any, target: Target) -> Any:
+    if isinstance(item, Mapping) and not isinstance(target, str):
+        return target if target in item else None
+    keys = LABEL_KEYS if target == "auto" else (target,) if isinstance(target, str) else ()
     if isinstance(item, Mapping):
-        keys = _KEYS if target == "auto" else (target,)
         return next((key for key in keys if key in item), None)
     if not isinstance(item, tuple | list):
-        return None
+        return next((key for key in keys if hasattr(item, key)), None)
+    fields: tuple[str, ...] = getattr(item, "_fields", ())
+    named = next((fields.index(key) for key in keys if key in fields), None)
+    if named is not None:
+        return named
     if target == "auto":
         return len(item) - 1 if len(item) >= 2 else None
     if isinstance(target, str) or not -len(item) <= target < len(item):
         return None
     return target
+
+
+def _put(item: Any, place: Any, value: Any) -> Any:
+    """A copy of the item that holds a value in this place."""
+    if isinstance(item, Mapping):
+        changed = _own_copy(item)
+        changed[place] = value
+        return changed
+    if not isinstance(item, tuple | list):
+        return _with_attribute(item, place, value)
+    values = list(item)
+    values[int(place)] = value
+    named: Any = item
+    if hasattr(named, "_fields"):
+        return named._replace(**dict(zip(named._fields, values, strict=True)))
+    return type(item)(values)
+
+
+def _with_attribute(item: Any, name: str, value: Any) -> Any:
+    changed = copy.copy(item)
+    try:
+        setattr(changed, name, value)
+    except AttributeError:  # a frozen dataclass, or a property
+        if not dataclasses.is_dataclass(item) or isinstance(item, type):
+            raise InvalidLabelError(
+                f"Expected an item of type {type(item).__name__} to let its label be set, but its attribute {name!r} "
+                "cannot be: give `target`, or items that hold their label elsewhere."
+            ) from None
+        changed = dataclasses.replace(item, **{name: value})
+    return changed
 
 
 def _new_key(item: Mapping[Any, Any], target: Target) -> str:

@@ -68,6 +68,7 @@ class RunSettings:
     oracle: Oracle
     min_answers: int | None
     features: str
+    head: str | None
     reset: str | float
     weights: str
     pseudo_labels: PseudoLabels | None
@@ -117,7 +118,7 @@ def checked_sampler(sampler: Any) -> QuerySampler:
     return sampler
 
 
-_CONSTANT = ("sampler", "pseudo_labels", "reset", "weights", "features")
+_CONSTANT = ("sampler", "pseudo_labels", "reset", "weights", "features", "head")
 
 
 def _count(least: int, *, optional: bool = True) -> Callable[[str, Any], Any]:
@@ -147,6 +148,12 @@ def _features(name: str, value: Any) -> str:
     return value
 
 
+def _head(name: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidTypeError(f"Expected argument `{name}` to be the name of a submodule, but got {value!r}.")
+    return value
+
+
 def _reset(name: str, value: Any) -> Any:
     check_reset(value)
     return value
@@ -166,6 +173,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "oracle": lambda name, value: as_oracle(value),
     "min_answers": _count(1),
     "features": _features,
+    "head": _head,
     "reset": _reset,
     "weights": _one_of("last", "best"),
     "pseudo_labels": lambda name, value: as_pseudo_labels(value),

@@ -51,8 +51,8 @@ def take_data(context: RunContext, data: pl.LightningDataModule | None) -> None:
     data.expected_labels = max(min(first), 1)
     context.data = data
     context.resumed, context.stop_reason = None, None
-    if context.extractor.features != settings.features:
-        context.extractor = FeatureExtractor(settings.features)
+    if (context.extractor.features, context.extractor.head_name) != (settings.features, settings.head):
+        context.extractor = FeatureExtractor(settings.features, settings.head)
     if state.phase == "training":  # interrupted, and fit again: exact only from the start of the round
         state.redo()
 
@@ -115,6 +115,7 @@ def _check_subjects(context: RunContext, module: pl.LightningModule) -> None:
 def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Number of classes from the model where nobody gave it; every known label must fit."""
     settings, data = context.settings, context.data
+    data.check_items()
     check_evaluation(trainer, module, data, tests=settings.test_each_round, uses_best=settings.weights == "best")
     if not is_rehearsal(trainer):
         context.fingerprint = fingerprint(data)
@@ -123,10 +124,7 @@ def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningMo
     outputs = context.extractor.prepare(trainer, data, outputs_read(context))
     if data.num_classes is None:
         data.num_classes = outputs
-    elif outputs is not None and outputs < data.num_classes:
-        raise ConfigurationError(
-            f"The model has {outputs} outputs, but the data module says `num_classes={data.num_classes}`."
-        )
+    data.adopt_names(outputs)
     data.check_labels()
     check_single_label(context)
 

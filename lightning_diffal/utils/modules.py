@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Unsaved:
         self.modes = {name: part.training for name, part in module.named_modules()}
         self.trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
         saved = module.state_dict().keys()
+        self.empty = {name for name, _, _, buffer in _registered_buffers(module) if buffer is None}
         buffers = ((name, buffer) for name, buffer in module.named_buffers() if name not in saved)
         self.buffers = {name: buffer.detach().cpu().clone() for name, buffer in buffers}
 
@@ -49,23 +51,58 @@ class Unsaved:
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 if name in self.buffers:
+                    _resize(buffer, self.buffers[name])
                     buffer.copy_(self.buffers[name])
+        for name, owner, own_name, _ in _registered_buffers(module):
+            if name in self.empty:
+                setattr(owner, own_name, None)
 
 
 def weights_of(module: nn.Module) -> dict[str, Any]:
     """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it."""
-    return {
-        name: value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-        for name, value in module.state_dict().items()
-    }
+    state = module.state_dict()
+    weights: OrderedDict[str, Any] = OrderedDict(
+        (name, value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value))
+        for name, value in state.items()
+    )
+    return _with_versions(weights, state)
 
 
 def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Put back what `weights_of` gave; as strictly as a `LightningModule` wants its checkpoints loaded.
 
     Args:
-        module: whose `strict_loading` counts, where it has that.
+        module: whose `strict_loading` counts, where it has that. Buffers that have grown since get their size back.
         weights: copied, since a module may keep what it is given.
     """
     extra = {name: copy.deepcopy(value) for name, value in weights.items() if not isinstance(value, Tensor)}
-    module.load_state_dict({**weights, **extra}, strict=bool(getattr(module, "strict_loading", True)))
+    state = _with_versions(OrderedDict({**weights, **extra}), weights, module.state_dict())
+    for name, buffer in module.named_buffers():
+        if isinstance(weights.get(name), Tensor):
+            _resize(buffer, weights[name])
+    module.load_state_dict(state, strict=bool(getattr(module, "strict_loading", True)))
+
+
+def _with_versions(weights: OrderedDict[str, Any], *sources: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Let weights say which version of its format each module wrote, as `state_dict` does.
+
+    Without it modules with a `_version` take them for an old checkpoint, and change or refuse them. The first of
+    `sources` that says it is believed.
+    """
+    versions = next((found for found in (getattr(source, "_metadata", None) for source in sources) if found), None)
+    if versions is not None:
+        weights._metadata = versions  # type: ignore[attr-defined]
+    return weights
+
+
+def _resize(buffer: Tensor, like: Tensor) -> None:
+    """Memory banks and their kin grow while they train."""
+    if buffer.shape != like.shape:
+        buffer.data = torch.empty_like(like, device=buffer.device)
+
+
+def _registered_buffers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor | None]]:
+    """Full name, module, name in it and value of each buffer, those that hold nothing yet among them."""
+    for prefix, part in module.named_modules():
+        for name, buffer in part._buffers.items():
+            yield f"{prefix}.{name}" if prefix else name, part, name, buffer

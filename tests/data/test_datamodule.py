@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -223,8 +224,26 @@ class TestTrainingLoader:
         data = module_of(initial_labels=size, loader_kwargs=loader_kwargs)
         data.trainer = quiet_trainer()
         data.trainer.strategy.connect(Model(nn.Sequential(nn.Linear(8, 16), norm, nn.Linear(16, 3))))
-        dropped = size == 9 and not loader_kwargs and not isinstance(norm, nn.LayerNorm)
-        assert data.train_dataloader().drop_last is dropped
+        merged = size == 9 and not isinstance(norm, nn.LayerNorm)
+        sizes = [len(y) for _, y in data.train_dataloader()]
+        assert sizes == ([4, 5] if merged else [4, 4, 1] if size == 9 else [4, 4, 2] if size == 10 else [1])
+
+    def test_a_wish_to_drop_is_kept_and_told_once(self):
+        data = module_of(initial_labels=7, loader_kwargs={"drop_last": True})
+        with pytest.warns(UserWarning, match="leaves 3 of 7 labelled points out of every epoch"):
+            data.train_dataloader()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert sum(len(y) for _, y in data.train_dataloader()) == 4
+
+    @pytest.mark.parametrize(
+        ("size", "sizes"), [(3, [3]), (4, [4]), (5, [5]), (6, [3, 3]), (8, [4, 4]), (11, [4, 4, 3])]
+    )
+    def test_what_a_wrapped_loader_would_drop_trains(self, size, sizes):
+        data = ActiveDataModule.from_datamodule(PlainModule(drop_last=True, batch_size=4), initial_labels=size)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        assert [len(y) for _, y in loader] == sizes and len(loader) == len(sizes)
 
     @pytest.mark.parametrize("make", [module_of, lambda **k: _wrapped(**k)])
     def test_batch_norm_trains_on_nine_points(self, make):

@@ -14,9 +14,9 @@ from torch.utils.data import TensorDataset
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler
 from lightning_diffal._lightning import pl
 from lightning_diffal.exceptions import FeatureError
-from lightning_diffal.features.calls import call_forward, call_method, floating_tensors
+from lightning_diffal.features.calls import call_method, floating_tensors, ways_to_call
 from lightning_diffal.features.extractor import FeatureExtractor
-from lightning_diffal.features.head import find_head, rows_before, to_probabilities
+from lightning_diffal.features.head import find_head, find_scores, rows_before, to_probabilities
 from tests.helpers import quiet_trainer
 from tests.helpers_data import Augmented, D, Model, Recorder, classes, inputs, points
 
@@ -219,7 +219,7 @@ class TestShapesOfModels:
     @pytest.mark.parametrize("kind", FOUND)
     def test_linear_heads(self, kind):
         net = kind()
-        found = extract(net, wanted=("features", "probabilities"))
+        found = extract(net, wanted=("features", "probabilities"), num_classes=3)
         assert found["head"].name == "net.head" and found["outputs"] == 3
         assert_same_rows(found["features"], net.embed(inputs()))
         assert_same_rows(found["probabilities"], net.head(net.embed(inputs())).softmax(1))
@@ -232,16 +232,14 @@ class TestShapesOfModels:
         assert found["head"].name == "net.head"
         assert_same_rows(found["features"], net.eval().embed(x), atol=1e-5)
 
-    @pytest.mark.parametrize("kind", [ConvHead, Functional])
-    def test_no_linear_head(self, kind):
-        x = torch.randn(10, 3, 8, 8) if kind is ConvHead else inputs(10)
-        with pytest.raises(FeatureError, match=r'No nn.Linear of Model makes its output.*features="backbone.pool"'):
-            extract(kind(), TensorDataset(x, classes(10)), initial_labels=[2])
-
-    def test_no_linear_head_with_features_named(self):
+    def test_a_convolution_as_head(self):
         net, x = ConvHead(), torch.randn(10, 3, 8, 8)
-        found = extract(net, TensorDataset(x, classes(10)), features="net.body", initial_labels=[2])
-        assert_same_rows(found["features"], net.body(x).mean((2, 3)))
+        found = extract(net, TensorDataset(x, classes(10)), initial_labels=[2])
+        assert_same_rows(found["features"], net.body(x).relu().mean((2, 3)))
+
+    def test_a_parameter_as_head(self):
+        net = Functional()
+        assert_same_rows(extract(net)["features"], net.body(inputs()))  # what comes after the last module is not seen
 
     def test_number_of_classes_tells_outputs_apart(self):
         class EmbeddingFirst(Plain):
@@ -605,8 +603,9 @@ class TestLeavesEverythingAsItWas:
                 raise KeyError("user's own")
 
         net = Failing()
-        with pytest.raises(KeyError, match="user's own"):
+        with pytest.raises(FeatureError, match=r"KeyError: .user's own") as raised:
             extract(net)
+        assert isinstance(raised.value.__cause__, Exception)
         assert all(not part._forward_hooks for part in net.modules()) and net.training
 
     @pytest.mark.parametrize("workers", [0, 1])
@@ -670,14 +669,15 @@ class TestPrecision:
 class TestParts:
     """`find_head`, `rows_before`, `to_probabilities`, `floating_tensors`, calls."""
 
-    def test_find_head_names_what_ran(self):
-        net = Functional()
-        with pytest.raises(FeatureError, match=r"linear layers that ran: body \(16 outputs\)"):
-            find_head(net, lambda: net(inputs(2)))
+    @staticmethod
+    def head_of(net, num_classes=None):
+        run = lambda x: [*floating_tensors(net(x))]  # noqa: E731
+        scores = find_scores(net, lambda: net(inputs()[:2]), 2, num_classes)
+        return find_head(net, run, scores, [inputs()[:2], inputs()[2:4]])
 
-    def test_find_head_takes_the_last_of_one_width(self):
+    def test_as_wide_as_the_scores_and_no_scores(self):
         net = nn.Sequential(nn.Linear(D, 3), nn.ReLU(), nn.Linear(3, 3), nn.Softmax(1))
-        assert find_head(net, lambda: net(inputs(2))).name == "2"
+        assert self.head_of(net).name == "2"
 
     def test_find_head_is_not_misled_by_a_loss(self):
         class Scored(Plain):
@@ -687,10 +687,10 @@ class TestParts:
 
         net = Scored()
         net.score = nn.Linear(16, 1)
-        head = find_head(net, lambda: net(inputs(2)))
+        head = self.head_of(net)
         assert (head.name, head.output, head.width) == ("head", 1, 3)
 
-    def test_find_head_with_two_classes_and_one_output(self):
+    def test_two_classes_and_one_output(self):
         class Two(Plain):
             def forward(self, x):
                 z = self.embed(x)
@@ -698,9 +698,10 @@ class TestParts:
 
         net = Two()
         net.score = nn.Linear(16, 1)
-        head = find_head(net, lambda: net(inputs(2)), num_classes=2)
+        head = self.head_of(net, num_classes=2)
         assert (head.name, head.output, head.width) == ("score", 1, 1)
-        assert find_head(net, lambda: net(inputs(2))).name == "head"
+        with pytest.raises(FeatureError, match=r"several outputs .*\(0: \(2, 3\), 1: \(2,\)\): say how many classes"):
+            self.head_of(net)
 
     def test_rows_before_mixes_per_item(self):
         tokens = torch.randn(3, 4, 5)
@@ -727,10 +728,13 @@ class TestParts:
         assert list(floating_tensors("text")) == []
 
     def test_calls(self):
-        assert call_method(lambda x: x + 1, [torch.zeros(2), torch.ones(2)], "auto").tolist() == [1, 1]
+        batch, labels = [torch.zeros(2), torch.ones(2)], [(1,)]
+        assert call_method(lambda x: x + 1, batch, labels).tolist() == [1, 1]
         with pytest.raises(FeatureError, match="to return a tensor, but got tuple"):
-            call_method(lambda x: (x,), [torch.zeros(2), torch.ones(2)], "auto")
-        assert call_forward(nn.Identity(), {"x": 1, "label": 0}, "auto") == {"x": 1}
+            call_method(lambda x: (x,), batch, labels)
+        assert ways_to_call(nn.Identity().forward, {"x": 1, "label": 0}, [("label",)])["its inputs at once"][0] == (
+            {"x": 1},
+        )
 
 
 @pytest.mark.parametrize(("features", "told"), [("auto", True), ("inputs+auto", True), ("inputs", False)])

@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import RandomSampler as RandomPoints
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
+from lightning_diffal.data.left_over import LeftOverBatchSampler
 from lightning_diffal.oracle import FileOracle
 from lightning_diffal.run.stability import stop_set
 from lightning_diffal.samplers import RandomSampler
@@ -171,8 +173,8 @@ def pseudo(folder, _):
         pl.seed_everything(record.seed)
         fresh = DriftingNet()
         fresh.load_state_dict(active._context.state.initial_weights)
-        lone_last = {"drop_last": -(-len(items) // 2) % 4 == 1}  # batch norm cannot train on one point
-        train = DataLoader(items, batch_size=4, shuffle=True, **lone_last)
+        batches = LeftOverBatchSampler(RandomPoints(items), 4, False)  # batch norm cannot train on one point
+        train = DataLoader(items, batch_sampler=batches)
         quiet_trainer(**launch).fit(fresh, train, DataLoader(VAL, batch_size=4))
         equal.append(same_weights(fresh.state_dict(), weights) and fresh.losses == losses)
     digests = [digest({"labels": items.tensors[1]}) for items in trained.items]

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import RandomSampler as RandomPoints
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
+from lightning_diffal.data.left_over import LeftOverBatchSampler
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError, InvalidTypeError, LoaderMismatchError
 from lightning_diffal.fresh_trainers import fit_rounds
 from lightning_diffal.history.history import records_equal
@@ -21,7 +23,7 @@ class Own(ActiveDataModule):
 
     def train_dataloader(self):
         dataset = getattr(self, self.goes_over)
-        return DataLoader(dataset, batch_size=4, shuffle=True, drop_last=len(dataset) % 4 == 1)
+        return DataLoader(dataset, batch_sampler=LeftOverBatchSampler(RandomPoints(dataset), 4, False))
 
 
 class HiddenTruth(ActiveDataModule):

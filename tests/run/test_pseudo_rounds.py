@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import RandomSampler as RandomPoints
 
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
+from lightning_diffal.data.left_over import LeftOverBatchSampler
 from lightning_diffal.history.journal import FILENAME
 from lightning_diffal.pseudo_labels.rule import choose_pseudo_labels
 from lightning_diffal.samplers import EntropySampler, RandomSampler
@@ -85,8 +87,8 @@ def test_round_equals_independent_fit_on_its_training_data_set(case):
             *(torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*items, strict=True))
         )
         pl.seed_everything(record.seed)
-        lone_last = {"drop_last": len(own) % 4 == 1}  # batch norm cannot train on one point
-        train = DataLoader(own, batch_size=4, shuffle=True, num_workers=workers, **lone_last)
+        batches = LeftOverBatchSampler(RandomPoints(own), 4, False)  # batch norm cannot train on one point
+        train = DataLoader(own, batch_sampler=batches, num_workers=workers)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             quiet_trainer(make_callbacks(), **settings).fit(alone, train, DataLoader(VAL, batch_size=4))
