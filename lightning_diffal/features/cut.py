@@ -246,7 +246,11 @@ class _Search:
         floating = [i for i in floating if len(tensors[i]) == rows] or floating
         if len(floating) > 1:
             alone = next((i for i in floating if self.is_cut(place, [i])), None)
-            return tuple(floating) if alone is None else (alone,)
+            if alone is None:
+                return tuple(
+                    i for n, i in enumerate(floating) if not _is_among(tensors[i], [tensors[j] for j in floating[:n]])
+                )
+            return (alone,)
         return tuple(floating)
 
     def tokens_of(self, place: Place, leaves: tuple[int, ...]) -> tuple[int, ...]:
@@ -361,7 +365,7 @@ def _equal(found: Tensor | None, expected: Tensor, tolerance: float) -> bool:
 
 def _is_among(tensor: Tensor, given: list[Tensor]) -> bool:
     flat = tensor.detach().float().flatten()
-    return any(g.numel() == flat.numel() and torch.equal(g.flatten().to(flat.device), flat) for g in given)
+    return any(g.numel() == flat.numel() and torch.equal(g.float().flatten().to(flat.device), flat) for g in given)
 
 
 def _next(values: Iterator[Tensor], like: Tensor) -> Tensor:

