@@ -67,9 +67,7 @@ class Residual(nn.Module):
     def __init__(self):
         super().__init__()
         self.out, self.scale = nn.Linear(W, 3), nn.Parameter(torch.zeros(()))
-        self.extra = nn.Sequential(nn.Linear(W, 5), nn.ReLU(), nn.Linear(5, 3)),
-            nn.Parameter(torch.zeros(())),
-        )
+        self.extra = nn.Sequential(nn.Linear(W, 5), nn.ReLU(), nn.Linear(5, 3))
 
     def forward(self, x):
         return self.out(x) + self.scale * self.extra(x)

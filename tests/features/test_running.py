@@ -172,9 +172,7 @@ def test_what_was_tried_is_told():
         def predict_step(self, batch, batch_idx):
             raise RuntimeError("no such table")
 
-    message = (
-        r"\(1\) .*forward` cannot be called.*'second'; \(2\) `predict_step`: RuntimeError: no such table; \(3\) `tr"
-    )
+    message = r"\(1\) .*forward` cannot be called.*'second'; \(2\) `predict_step`: RuntimeError: no such table; \(3\)"
     with pytest.raises(FeatureError, match=message):
         extract(Fails())
 
