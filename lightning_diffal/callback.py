@@ -13,16 +13,20 @@ from lightning_diffal._lightning import (
     callbacks_of,
     datamodule_of,
     finds_settings,
+    is_complete,
+    is_supported,
+    loader_state,
     pl,
     pristine_callbacks,
     rank_zero_warn,
+    reloads_loaders,
     rest_finders,
-    resume_iterator,
-    splits_the_model,
+    restores_late,
+    resume_loaders,
     stopped_inside_epoch,
     wake_finders,
 )
-from lightning_diffal.data.loader_checks import check_train_loader
+from lightning_diffal.data.several_loaders import check_train_loaders
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.history import History
@@ -35,6 +39,7 @@ from lightning_diffal.run.news import tell_oracle
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels
 from lightning_diffal.run.recorder import Recorder
 from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.run.sameness import warn_of_changes
 from lightning_diffal.run.settings import RunSettings, Setting
 from lightning_diffal.run.start import begin_fit, take_data
 from lightning_diffal.samplers import QuerySampler
@@ -216,11 +221,16 @@ class ActiveLearning(ActiveCallback):
         """Check what can be checked without the model, and take the place of the fit loop."""
         if stage != "fit":
             return
-        if splits_the_model(trainer):
+        if not is_supported(trainer):
             raise ConfigurationError(
-                f"ActiveLearning does not work with {type(trainer.strategy).__name__}, which splits the model over "
-                "processes: use `strategy='ddp'`. For a model that fits no single device, choose points between fits "
-                "of your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+                f"ActiveLearning does not work with {type(trainer.strategy).__name__}: where a model fits no single "
+                "device, use `ModelParallelStrategy` (FSDP2), else `strategy='ddp'`. Or choose points between fits of "
+                "your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+            )
+        if restores_late(trainer) and finds_settings(trainer):
+            raise ConfigurationError(
+                f"A learning rate or batch size finder cannot be part of a run with {type(trainer.strategy).__name__}, "
+                "which restores checkpoints only after it: leave it out, and find the setting in a fit of its own."
             )
         context = self._context
         take_from_child(context)
@@ -231,6 +241,8 @@ class ActiveLearning(ActiveCallback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check labels and model before anything trains; ask first where something else trains before the rounds."""
+        if restores_late(trainer):
+            return  # a checkpoint may still come: the loop begins the run
         begin_fit(self._context, trainer, pl_module)
         wake_finders(trainer)
         if finds_settings(trainer):
@@ -243,12 +255,16 @@ class ActiveLearning(ActiveCallback):
         resumed = self._context.resumed
         if resumed is not None and resumed.continues_epoch:
             self._restore_random_state()
-        check_train_loader(trainer.train_dataloader, self._context.data)
+        check_train_loaders(trainer.train_dataloader, self._context.data)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on exactly where a checkpoint at the end of an epoch left the random generators."""
+        resumed = self._context.resumed
         if self._restore_random_state():
-            resume_iterator(trainer)
+            assert resumed is not None, "its random state was restored"
+            resume_loaders(trainer, resumed.saved.get("loaders"))
+        if reloads_loaders(trainer):
+            check_train_loaders(trainer.train_dataloader, self._context.data)
 
     def _restore_random_state(self) -> bool:
         resumed = self._context.resumed
@@ -298,7 +314,11 @@ class ActiveLearning(ActiveCallback):
             return
         if context.state.phase == "training":
             context.state.metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n != "round"}
-        checkpoint[KEY] = {**run_contents(context), "stopped": bool(trainer.should_stop)}
+        checkpoint[KEY] = {
+            **run_contents(context),
+            "stopped": bool(trainer.should_stop),
+            "loaders": loader_state(trainer),
+        }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -309,20 +329,22 @@ class ActiveLearning(ActiveCallback):
         context, saved = self._context, checkpoint[KEY]
         restore_run(context, saved, context.data)
         context.resumed = Resumed(saved)
-        for change in context.settings.changes_since(saved["settings"]):
-            rank_zero_warn(change)
+        warn_of_changes(context, trainer, saved)
         if context.state.phase != "training":
             return
         join_pseudo_labels(context)  # the training loader may be built before the round goes on
         inside_epoch = stopped_inside_epoch(checkpoint)
-        if inside_epoch and context.settings.on_interrupted_round == "redo":
+        keeps_workers = saved.get("loaders", {}).get("keeps_workers", False)  # nobody knows their random states
+        inexact = inside_epoch or (keeps_workers and not (saved["stopped"] or is_complete(trainer, checkpoint)))
+        if inexact and context.settings.on_interrupted_round == "redo":
             context.state.redo()  # exact only from the start of the round
             return
         states = saved["random_states"]
         context.resumed.random_state = states[trainer.global_rank % len(states)]
         context.resumed.continues_epoch = inside_epoch
-        if inside_epoch:
+        if inexact:
+            place = "from the middle of an epoch" if inside_epoch else "with new workers in place of persistent ones"
             rank_zero_warn(
-                f"Round {context.state.round} goes on from the middle of an epoch (`on_interrupted_round='continue'`): "
+                f"Round {context.state.round} goes on {place} (`on_interrupted_round='continue'`): "
                 "its weights will not be exactly those of an uninterrupted run."
             )

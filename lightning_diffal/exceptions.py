@@ -10,6 +10,7 @@ __all__ = [
     "InvalidTypeError",
     "LabelPlaceError",
     "LoaderMismatchError",
+    "OtherProcessError",
     "ResumeError",
     "ServerError",
     "StorageError",
@@ -51,6 +52,10 @@ class FeatureError(DiffalError, RuntimeError, ValueError):
 
 class LoaderMismatchError(DiffalError, RuntimeError):
     """A training loader that does not cover exactly the labelled points."""
+
+
+class OtherProcessError(DiffalError, RuntimeError):
+    """Another process of the Trainer has failed, and with it this one: it quotes what happened there."""
 
 
 class ResumeError(DiffalError, RuntimeError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_diffal._lightning import FitLoop, callbacks_of, pl, plain_view
+from lightning_diffal._lightning import FitLoop, callbacks_of, pl, plain_view, restores_late
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.rounds import Rounds
+from lightning_diffal.run.start import begin_fit
 
 __all__ = ["ActiveCallback", "ActiveLearningLoop"]
 
@@ -81,4 +82,6 @@ class ActiveLearningLoop(FitLoop):
             super().run()
             return
         self.trainer.fit_loop = plain_view(self, self.base)
+        if restores_late(self.trainer):
+            begin_fit(self.active._context, self.trainer, self.trainer.lightning_module)
         Rounds(self.trainer, self.active._context).run()

@@ -25,7 +25,8 @@ PACKAGE = Path(lightning_diffal.__file__).parent
 # beginnings of private attributes of Lightning's objects, wherever they are read or written
 PRIVATE = (
     "_batches_that_stepped|_combined_loader|_data_fetcher|_data_source|_last_checkpoint_saved|_last_global_step_saved|"
-    "_logger_connector|_on_before_batch_transfer|_results|_callback_metrics|_checkpoint_connector|_data_connector"
+    "_logger_connector|_on_before_batch_transfer|_results|_callback_metrics|_checkpoint_connector|_data_connector|_run_sanity_check|"
+    "_last_train_dl_reload_epoch|_last_val_dl_reload_epoch|_should_reload_train_dl"
 )
 
 
@@ -47,7 +48,16 @@ def test_lightning_is_imported_and_touched_in_one_module_only():
         (lambda t: t.fit_loop, "_data_source"),
         (lambda t: t.fit_loop, "_combined_loader"),
         (lambda t: t.fit_loop, "_data_fetcher"),
+        (lambda t: t.fit_loop, "_last_train_dl_reload_epoch"),
+        (lambda t: t.fit_loop, "_should_reload_train_dl"),
+        (lambda t: t.fit_loop, "setup_data"),
         (lambda t: t.fit_loop, "teardown"),
+        (lambda t: t.fit_loop.epoch_loop.val_loop, "_last_val_dl_reload_epoch"),
+        (lambda t: t.fit_loop.epoch_loop.val_loop, "_combined_loader"),
+        (lambda t: t, "_run_sanity_check"),
+        (lambda t: t, "num_sanity_val_steps"),
+        (lambda t: t, "enable_validation"),
+        (lambda t: t, "reload_dataloaders_every_n_epochs"),
         (lambda t: t.fit_loop, "min_steps"),
         (lambda t: t.fit_loop.epoch_loop, "_batches_that_stepped"),
         (lambda t: t.fit_loop.epoch_loop.val_loop, "_data_source"),

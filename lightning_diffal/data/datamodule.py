@@ -24,7 +24,7 @@ from lightning_diffal._lightning import (
 from lightning_diffal.data.arguments import check_classes, check_loading, check_validation, check_view
 from lightning_diffal.data.labelled_points import LabelledPoints
 from lightning_diffal.data.left_over import LeftOverBatchSampler
-from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset
+from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset, UnlabelledDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
 from lightning_diffal.labels.initial import InitialLabels
@@ -250,6 +250,19 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         labels = {**self.pool.labels_of(train), **joined.labels_beside(known)}
         places = joined.places(train, known)
         return self._view_with(self._augmented(), places, labels)
+
+    @property
+    def unlabelled_dataset(self) -> Dataset[Any]:
+        """The points without a label, ordered by position, for a second training loader that learns without labels.
+
+        Each item holds a placeholder in the place of its label, which nobody has given. A second loader over anything
+        else of the training data set is refused. It is built anew in each call of `train_dataloader`, as the first is:
+
+            def train_dataloader(self):
+                return {"labelled": super().train_dataloader(), "unlabelled": DataLoader(self.unlabelled_dataset, ...)}
+        """
+        hidden = np.setdiff1d(np.arange(len(self.pool)), self.labelled_indices)
+        return UnlabelledDataset(self._augmented(), hidden, self.target, self.pool.placeholder, self.class_names)
 
     @property
     def train_indices(self) -> IntArray:

@@ -22,7 +22,16 @@ from lightning_diffal.labels.targets import (
 )
 from lightning_diffal.utils.aliases import IntArray
 
-__all__ = ["LabelledDataset", "NoLabelsYet", "PoolDataset", "covered_indices", "goes_over_labels", "shown_labels"]
+__all__ = [
+    "LabelledDataset",
+    "NoLabelsYet",
+    "PoolDataset",
+    "UnlabelledDataset",
+    "covered_indices",
+    "goes_over_labels",
+    "shown_labels",
+    "under_subsets",
+]
 
 
 class _View(Dataset[Any], ABC):
@@ -202,6 +211,37 @@ class PoolDataset(_View):
         return self._word
 
 
+class UnlabelledDataset(_View):
+    """Points without a label, for training without labels: each item shows a placeholder in place of its own.
+
+    Args:
+        dataset: the full training data set.
+        indices: `(n,)` positions in it.
+        target: where an item holds its label.
+        placeholder: what stands in for a label: class 0, or as many zeros as a multi-label target has.
+        class_names: for items that hold their labels by name.
+
+    Example:
+        >>> UnlabelledDataset([("a", 1), ("b", 2)], np.array([1]), "auto")[0]
+        ('b', 0)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        indices: IntArray,
+        target: Target = "auto",
+        placeholder: Label = 0,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(dataset, indices, target)
+        self.placeholder = placeholder
+        self.class_names = class_names
+
+    def _changed(self, item: Any, index: int) -> Any:
+        return with_target(item, self.placeholder, self.target, self.class_names)
+
+
 def covered_indices(loader: Any, dataset: Any) -> IntArray | int | None:
     """Which points of the full training data set a loader goes over.
 
@@ -248,7 +288,7 @@ def shown_labels(loader: Any) -> dict[int, Label]:
         >>> shown_labels(DataLoader(Subset(view, [0])))
         {1: 5}
     """
-    inner = _under_subsets(loader)
+    inner = under_subsets(loader)
     return inner.labels if isinstance(inner, LabelledDataset) else {}
 
 
@@ -258,10 +298,15 @@ def goes_over_labels(loader: Any) -> bool:
     Args:
         loader: a `DataLoader`.
     """
-    return isinstance(_under_subsets(loader), LabelledDataset)
+    return isinstance(under_subsets(loader), LabelledDataset)
 
 
-def _under_subsets(loader: Any) -> Any:
+def under_subsets(loader: Any) -> Any:
+    """The data set of a loader, without the subsets around it.
+
+    Args:
+        loader: a `DataLoader`; of anything else it is None.
+    """
     inner: Any = getattr(loader, "dataset", None)
     while isinstance(inner, Subset):
         inner = inner.dataset

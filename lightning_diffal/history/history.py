@@ -209,22 +209,27 @@ class History(list[RoundRecord]):
     def state_dict(self) -> list[dict[str, Any]]:
         """All records as lists, dicts, tensors, numbers and strings, which `torch.load(weights_only=True)` accepts.
 
+        Of the points that a round has trained on, only those are kept that the round before had not: all of them in
+        every record would make a run's checkpoints grow with the square of its rounds.
+
         Example:
-            >>> History([RoundRecord(0, 1, labelled=[4, 2])]).state_dict()[0]["labelled"]
-            tensor([2, 4])
+            >>> records = [RoundRecord(0, 1, labelled=[4, 2]), RoundRecord(1, 1, labelled=[4, 2, 9])]
+            >>> [entry["labelled"] for entry in History(records).state_dict()]
+            [tensor([2, 4]), {'added': tensor([9]), 'removed': tensor([], dtype=torch.int64)}]
         """
+        before = [None, *(record.labelled for record in self[:-1])] if self else []
         return [
             {
                 "round": int(record.round),
                 "seed": None if record.seed is None else int(record.seed),
-                "labelled": array_state(record.labelled),
+                "labelled": _labelled_state(record.labelled, earlier),
                 "metrics": {str(name): float(value) for name, value in record.metrics.items()},
                 "query": None if record.query is None else _query_state(record.query),
                 "seconds": {str(name): float(value) for name, value in record.seconds.items()},
                 "stop_reason": record.stop_reason,
                 "classes": {str(name): int(count) for name, count in record.classes.items()},
             }
-            for record in self
+            for record, earlier in zip(self, before, strict=True)
         ]
 
     @classmethod
@@ -239,19 +244,20 @@ class History(list[RoundRecord]):
             >>> records_equal(History.from_state(history.state_dict()), history)
             True
         """
-        return cls(
-            RoundRecord(
+        history = cls()
+        for entry in state:
+            record = RoundRecord(
                 round=entry["round"],
                 seed=entry["seed"],
-                labelled=array_from_state(entry["labelled"]),
+                labelled=_labelled_from_state(entry["labelled"], history[-1].labelled if history else None),
                 metrics=dict(entry["metrics"]),
                 query=None if entry["query"] is None else _query_from_state(entry["query"]),
                 seconds=dict(entry["seconds"]),
                 stop_reason=entry["stop_reason"],
                 classes=dict(entry.get("classes", {})),
             )
-            for entry in state
-        )
+            history.append(record)
+        return history
 
 
 def records_equal(a: Iterable[RoundRecord], b: Iterable[RoundRecord]) -> bool:
@@ -297,6 +303,21 @@ def _same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
 
 def _same_array(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def _labelled_state(labelled: IntArray, earlier: IntArray | None) -> Any:
+    """What a round has trained on, by the difference from the round before."""
+    if earlier is None:
+        return array_state(labelled)
+    added, removed = np.setdiff1d(labelled, earlier), np.setdiff1d(earlier, labelled)
+    return {"added": array_state(added), "removed": array_state(removed)}
+
+
+def _labelled_from_state(state: Any, earlier: IntArray | None) -> IntArray:
+    if not isinstance(state, dict) or earlier is None:  # also of versions that kept all points in every record
+        return array_from_state(state)
+    kept = np.setdiff1d(earlier, array_from_state(state["removed"]))
+    return np.union1d(kept, array_from_state(state["added"])).astype(np.int64)
 
 
 def _query_state(query: Query) -> dict[str, Any]:

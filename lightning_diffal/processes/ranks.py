@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import pickle
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from lightning_diffal._lightning import pl
-from lightning_diffal.exceptions import ConfigurationError, FeatureError
+from lightning_diffal._lightning import pl, restores_late, share_of_data
+from lightning_diffal.exceptions import ConfigurationError, FeatureError, OtherProcessError
 from lightning_diffal.processes.shards import Shards, quoted
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
@@ -51,6 +52,9 @@ class Ranks:
     def __init__(self, trainer: pl.Trainer) -> None:
         self.size = trainer.world_size
         self.rank = trainer.global_rank
+        self._share, self._n_shares = share_of_data(trainer)
+        self._shares = [self._share]  # of each process
+        self._runs_together = restores_late(trainer)
         self._group: dist.ProcessGroup | None = None
         self._world: dist.ProcessGroup | None = None
         if self.size > 1:
@@ -63,6 +67,7 @@ class Ranks:
             # gloo everywhere: what is sent lies in main memory, and a process that dies is noticed at once
             self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
             self._shards = Shards(self.rank, self.size, self._group)
+            self._shares = self.everyone(self._share)
             _OPEN.add(self)
             atexit.unregister(_leave)
             atexit.register(_leave)
@@ -86,24 +91,25 @@ class Ranks:
             choose: its result is pickled.
 
         Raises:
-            Exception: what `choose` raised; on other processes a `RuntimeError` that quotes it.
+            Exception: what `choose` raised, or pickling its result; on other processes an `OtherProcessError` that
+                quotes it.
         """
         if self.size == 1:
             return choose()
-        box: list[Any] = [None, None]
+        box: list[Any] = [None, None]  # the result as bytes, and what went wrong
         error: BaseException | None = None
         if self.is_first:
             try:
-                box[0] = choose()
+                result = choose()
+                box[0] = pickle.dumps(result)
             except BaseException as caught:  # whatever it is, the others must not wait for ever
                 error, box[1] = caught, quoted(caught)
         dist.broadcast_object_list(box, src=0, group=self._group)
         if error is not None:
             raise error
         if box[1] is not None:
-            raise RuntimeError(f"Rank 0 failed, and with it this process: {box[1]}")
-        result: T = box[0]
-        return result
+            raise OtherProcessError(f"Rank 0 failed, and with it this process: {box[1]}")
+        return result if self.is_first else pickle.loads(box[0])  # noqa: S301  # from a process of this job
 
     def decide_together(self, choose: Callable[[], T]) -> T:
         """Run something on every process that exchanges by `current_shards`; all get the first one's result.
@@ -112,7 +118,7 @@ class Ranks:
             choose: its result is pickled.
 
         Raises:
-            Exception: what `choose` raised here; else a `RuntimeError` that quotes another process's.
+            Exception: what `choose` raised here; else an `OtherProcessError` that quotes another process's.
         """
         if self.size == 1:
             return choose()
@@ -129,7 +135,7 @@ class Ranks:
             What it returned here.
 
         Raises:
-            Exception: what `action` raised here; else a `RuntimeError` that quotes the first other process's.
+            Exception: what `action` raised here; else an `OtherProcessError` that quotes the first other process's.
         """
         if self.size == 1:
             return action()
@@ -143,16 +149,45 @@ class Ranks:
             raise error
         for rank, text in enumerate(errors):
             if text is not None:
-                raise RuntimeError(f"Rank {rank} failed, and with it this process: {text}")
+                raise OtherProcessError(f"Rank {rank} failed, and with it this process: {text}")
         return result
 
+    def run_model(self, action: Callable[[], T]) -> T:
+        """Run something that calls the model, on every process; where it fails on one, all of them end.
+
+        Where the model is split, to call it is to exchange. A process that fails in the middle cannot tell the others,
+        which wait for it there: it ends, and they notice that.
+
+        Args:
+            action: exchanges nothing with other processes but what the model does.
+
+        Raises:
+            Exception: what `action` raised here; else an `OtherProcessError`, or what torch makes of a lost process.
+        """
+        return action() if self._runs_together else self.together(action)
+
     def everyone(self, value: T) -> list[T]:
-        """What each process has, by rank; everyone gets all of it."""
+        """What each process has, by rank; everyone gets all of it.
+
+        Raises:
+            Exception: what pickling `value` raised here; else an `OtherProcessError` that quotes another process's.
+        """
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self._group)
-        return values
+        error: BaseException | None = None
+        sent: tuple[bytes, str | None]
+        try:
+            sent = pickle.dumps(value), None
+        except Exception as caught:  # the others must not wait for ever
+            error, sent = caught, (b"", quoted(caught))
+        received: list[Any] = [None] * self.size
+        dist.all_gather_object(received, sent, group=self._group)
+        if error is not None:
+            raise error
+        for rank, (_, text) in enumerate(received):
+            if text is not None:
+                raise OtherProcessError(f"Rank {rank} failed, and with it this process: {text}")
+        return [pickle.loads(data) for data, _ in received]  # noqa: S301  # from processes of this job
 
     def wait(self) -> None:
         """Until every process is here, however long it takes."""
@@ -161,8 +196,11 @@ class Ranks:
     # ------------------------------------------------------------------------------------------------- features
 
     def shard(self, n_points: int) -> IntArray:
-        """This process's positions: every `size`-th, padded with the last so that all have equally many."""
-        return self._shard_of(self.rank, n_points)
+        """This process's positions: every n-th of n shares, padded with the last so that all have equally many.
+
+        Processes that hold parts of the same layers have the same share.
+        """
+        return self._shard_of(self._share, n_points)
 
     def gather(self, rows: FloatArray, n_points: int, *, everywhere: bool = False) -> FloatArray | None:
         """Rows of all shards in the order of positions, each once, on the first process; `None` on others.
@@ -193,8 +231,8 @@ class Ranks:
         if parts is None:
             return None
         full = np.empty((n_points, rows.shape[1]), dtype=rows.dtype)
-        for rank, part in enumerate(parts):
-            full[self._shard_of(rank, n_points)] = part.numpy()
+        for share, part in reversed(list(zip(self._shares, parts, strict=True))):  # of several alike, the first
+            full[self._shard_of(share, n_points)] = part.numpy()
         return full
 
     def share_buffers(self, module: torch.nn.Module) -> None:
@@ -210,9 +248,9 @@ class Ranks:
         """Hold no process group any longer: the threads of one end only when nobody does. Of no use afterwards."""
         del self._group, self._world, self._shards
 
-    def _shard_of(self, rank: int, n_points: int) -> IntArray:
-        padded = -(-n_points // self.size) * self.size
-        return np.minimum(np.arange(rank, padded, self.size), n_points - 1)
+    def _shard_of(self, share: int, n_points: int) -> IntArray:
+        padded = -(-n_points // self._n_shares) * self._n_shares
+        return np.minimum(np.arange(share, padded, self._n_shares), n_points - 1)
 
 
 def _leave() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import scipy.sparse as sp
 
+from lightning_diffal.exceptions import OtherProcessError
 from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["ShardedRows", "Shards", "current_shards", "quoted"]
 
 T = TypeVar("T")
-
-
-class _OtherFailedError(RuntimeError):
-    """Another process failed; all know."""
 
 
 class Shards:
@@ -51,12 +48,12 @@ class Shards:
             What it returned here.
 
         Raises:
-            Exception: what `action` raised here; else a `RuntimeError` that quotes another process's.
+            Exception: what `action` raised here; else an `OtherProcessError` that quotes another process's.
         """
         token = _current.set(self)
         try:
             result = action()
-        except _OtherFailedError:
+        except OtherProcessError:
             raise
         except BaseException as error:  # whatever it is, the others must not wait for ever
             self._agree(error)
@@ -152,7 +149,7 @@ class Shards:
         dist.all_gather_object(texts, None if error is None else quoted(error), group=self._group)
         if error is None:
             rank, text = next((rank, text) for rank, text in enumerate(texts) if text is not None)
-            raise _OtherFailedError(f"Rank {rank} failed, and with it this process: {text}")
+            raise OtherProcessError(f"Rank {rank} failed, and with it this process: {text}")
 
 
 _current: ContextVar[Shards | None] = ContextVar("shards", default=None)

@@ -8,7 +8,9 @@ from typing import Any
 from lightning_diffal._lightning import lives_for_one_fit, pl
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.sameness import described
 from lightning_diffal.run.state import RunState
+from lightning_diffal.utils.environment import environment
 from lightning_diffal.utils.seeding import random_state
 
 __all__ = ["KEY", "catch_up_in_child", "hand_back", "restore_run", "run_contents", "take_from_child"]
@@ -29,7 +31,8 @@ def run_contents(context: RunContext) -> dict[str, Any]:
         "random_states": [random_state(), *context.random_states[1:]],
         "data": context.data.keep(),
         "fingerprint": context.fingerprint,
-        "settings": context.settings.described(),
+        "settings": described(context),
+        "environment": environment(),
         "journal": None if context.folder is None else context.folder.describe(),
     }
 

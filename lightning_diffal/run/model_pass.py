@@ -100,7 +100,7 @@ class ModelPass:
         if wanted and ranks.size > 1:
             ranks.share_buffers(self.trainer.lightning_module)
         seed = int(generator_of(context.state.seed, _FEATURES, context.state.round).integers(2**31))
-        return ranks.together(
+        return ranks.run_model(
             lambda: context.extractor(
                 self.trainer,
                 context.data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_warn
+from lightning_diffal._lightning import is_rehearsal, pl
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import DiffalError, ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
@@ -15,8 +15,9 @@ from lightning_diffal.labels.targets import parse_label
 from lightning_diffal.run.checkpoint import KEY, restore_run, run_contents
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.run_folder import open_run_folder
+from lightning_diffal.run.sameness import warn_of_changes
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.modules import put_weights, weights_of
+from lightning_diffal.utils.modules import is_split, put_weights, weights_of
 
 __all__ = ["Recorder"]
 
@@ -61,7 +62,7 @@ class Recorder:
 
         try:
             header, kept = context.ranks.decide(find)
-            self._begin(header, kept, saved, module)
+            self._begin(trainer, module, header, kept, saved)
         except BaseException:
             self.release()
             raise
@@ -70,10 +71,11 @@ class Recorder:
 
     def _begin(
         self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
         header: dict[str, Any],
         kept: dict[str, Any] | None,
         saved: dict[str, Any] | None,
-        module: pl.LightningModule,
     ) -> None:
         """Go on from what the folder or the checkpoint holds."""
         context, data = self.context, self.context.data
@@ -91,8 +93,7 @@ class Recorder:
             data.restore(header["data"])
         if kept is not None:
             self._restore(kept, module)
-            for change in context.settings.changes_since(kept[KEY]["settings"]):
-                rank_zero_warn(change)
+            warn_of_changes(context, trainer, kept[KEY])
 
     def resume(self) -> None:
         """Hold the folder again in a later fit of the same process.
@@ -262,11 +263,14 @@ class Recorder:
             module: the model, with the weights that the next query will need.
             first: before anything trains; only where nothing is kept yet.
         """
-        folder = self.context.folder
+        folder, ranks = self.context.folder, self.context.ranks
+        weights: dict[str, Any] = {}
+        if ranks.decide(lambda: folder is not None and not (first and folder.has_state)):
+            if is_split(module) or folder is not None:
+                weights = weights_of(module)  # of a module that is split, by all processes
 
-        def save() -> None:
-            if folder is not None and not (first and folder.has_state):
-                weights = weights_of(module)
-                folder.save({KEY: run_contents(self.context), "state_dict": weights})
+            def save() -> None:
+                if folder is not None:
+                    folder.save({KEY: run_contents(self.context), "state_dict": weights})
 
-        self.context.ranks.together(save)
+            ranks.together(save)

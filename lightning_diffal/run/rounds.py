@@ -26,7 +26,7 @@ from lightning_diffal.run.recorder import Recorder
 from lightning_diffal.run.stability import measure_stability
 from lightning_diffal.run.state import RunState
 from lightning_diffal.stopping.base import reason_to_stop
-from lightning_diffal.utils.modules import Unsaved, put_weights, weights_of
+from lightning_diffal.utils.modules import Unsaved, is_split, put_weights, shrink_towards, weights_of
 from lightning_diffal.utils.seeding import (
     isolated_environment_seed,
     isolated_random_state,
@@ -177,6 +177,8 @@ class Rounds:
         lightning.restart_callbacks(trainer, context.pristine, "setup")
         lightning.configure_optimizers(trainer, context.precision_state)
         lightning.restart_callbacks(trainer, context.pristine, "on_fit_start")
+        with isolated_random_state():
+            lightning.look_at_validation(trainer)
         self.state.begin_round()
 
     def _remember_start(self) -> None:
@@ -200,10 +202,7 @@ class Rounds:
         elif reset == "initial" or not state.has_trained:
             put_weights(module, initial)
         elif isinstance(reset, float):
-            with torch.no_grad():  # shrink and perturb (Ash & Adams 2020): old weights shrunk, new ones as noise
-                for name, parameter in module.named_parameters():
-                    if name in initial:  # a frozen part may be left out of the state
-                        parameter.mul_(reset).add_(initial[name].to(parameter.device), alpha=1 - reset)
+            shrink_towards(module, initial, reset)
         if reset != "initial":
             state.round_weights = weights_of(module)
 
@@ -218,7 +217,8 @@ class Rounds:
         with isolated_random_state(), self._timed("evaluate"):
             if best is not None:
                 saved = self.trainer.strategy.load_checkpoint(best)
-                put_weights(self.module, saved["state_dict"])
+                if not is_split(self.module):  # else it was loaded in place
+                    put_weights(self.module, saved["state_dict"])
                 if self.trainer.enable_validation:  # else a metric of training says which are best
                     found |= self._run_loop("validate")
             if self.context.settings.test_each_round:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
@@ -85,18 +85,6 @@ class RunSettings:
     def described(self) -> dict[str, str]:
         """What should stay the same throughout a run: it decides which points are asked, and how a round trains."""
         return {name: stable_repr(getattr(self, name)) for name in _CONSTANT}
-
-    def changes_since(self, before: Mapping[str, str]) -> list[str]:
-        """A sentence for each setting that a run began with and no longer has.
-
-        Args:
-            before: `described()` of then; settings that it does not know are passed over.
-        """
-        return [
-            f"This run began with {name}={before[name]} and goes on with {name}={now}."
-            for name, now in self.described().items()
-            if before.get(name, now) != now
-        ]
 
 
 def checked_sampler(sampler: Any) -> QuerySampler:

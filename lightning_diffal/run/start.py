@@ -83,7 +83,7 @@ def begin_fit(context: RunContext, trainer: pl.Trainer, module: pl.LightningModu
         context.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
     if settings.max_time is not None:
         context.deadline = time.monotonic() + settings.max_time
-    context.ranks.together(lambda: _check_data(context, trainer, module))
+    context.ranks.run_model(lambda: _check_data(context, trainer, module))
     if not context.is_open or context.resumed is not None or not state.has_begun:
         saved = context.handback.last if context.resumed is None else context.resumed.saved
         Recorder(context).open(trainer, module, saved)

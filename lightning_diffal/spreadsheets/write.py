@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -15,7 +14,7 @@ import numpy as np
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.files import escape_cell, replacing
+from lightning_diffal.utils.files import replacing, write_rows
 from lightning_diffal.utils.jsonable import to_jsonable
 from lightning_diffal.view import path_of, show_point
 
@@ -163,11 +162,8 @@ def add_rows(
     else:
         names = list(columns) or [c for c in _COLUMNS if c not in _CONTENT or any(c in row for row in rows)]
         text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n", delimiter=delimiter or ",")
-        if not before:
-            writer.writerow(names)
-        for row in rows:
-            writer.writerow([_cell(name, row.get(name.lower())) for name in names])
+        table = [[_cell(name, row.get(name.lower())) for name in names] for row in rows]
+        write_rows(text, table if before else [names, *table], delimiter or ",")
         added = text.getvalue()
     end = "" if not before or before.endswith((b"\n", b"\r")) else "\n"
     with replacing(path) as temporary:
@@ -176,8 +172,8 @@ def add_rows(
 
 
 def _cell(name: str, value: Any) -> Any:
-    """A value on one line, so that line numbers are row numbers, and nothing that a spreadsheet would run."""
+    """A value on one line, so that line numbers are row numbers."""
     if name.lower() == "text" and isinstance(value, str):
         value = _HIDDEN_FORMULA.sub(" ", " ".join(value.split()))
         value = value if len(value) <= _LONGEST else value[:_LONGEST] + "..."
-    return escape_cell(value)
+    return value

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-__all__ = ["escape_cell", "remove_temporaries", "replacing", "unescape_cell", "write_csv"]
+__all__ = ["escape_cell", "remove_temporaries", "replacing", "unescape_cell", "write_csv", "write_rows"]
 
-# What a spreadsheet runs as a formula; an apostrophe before it is one that was written by `escape_cell`.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+# What a spreadsheet runs as a formula, in full width too; an apostrophe before it was written by `escape_cell`.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_HARMLESS = re.compile(r"[\w ./\[\]]*")
 
 
 @contextmanager
@@ -85,11 +86,33 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
         ...     write_csv(folder + "/a.csv", ["id", "label"], [("=1+1", 3)])
         ...     print(Path(folder, "a.csv").read_text())
         id,label
-        '=1+1,3
+        "'=1+1",3
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([escape_cell(cell) for cell in row] for row in (header, *rows))
+        write_rows(file, (header, *rows))
+
+
+def write_rows(file: TextIO, rows: Iterable[Sequence[object]], delimiter: str = ",") -> None:
+    """Write rows of a table; the only place where cells are made safe.
+
+    Text is quoted where it holds anything but letters, digits and a few harmless characters: else a spreadsheet that
+    splits at semicolons, or at a carriage return, would find the beginning of a formula behind one. Text that it would
+    run as a formula is escaped.
+
+    Args:
+        file: opened with `newline=""`.
+        rows: of text, numbers and `None`.
+        delimiter: between cells.
+    """
+    file.writelines(delimiter.join(map(_written, row)) + "\n" for row in rows)
+
+
+def _written(cell: object) -> str:
+    """A cell as it stands in a file, quoted unless every character of it is harmless wherever a cell is split."""
+    text = "" if cell is None else str(escape_cell(cell))
+    if _HARMLESS.fullmatch(text) or (not isinstance(cell, str) and "," not in text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
 def escape_cell(cell: object) -> object:

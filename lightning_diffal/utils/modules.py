@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 
-__all__ = ["Unsaved", "put_weights", "weights_of"]
+__all__ = ["Unsaved", "is_split", "put_weights", "shrink_towards", "weights_of"]
 
 
 class Unsaved:
@@ -58,8 +60,35 @@ class Unsaved:
                 setattr(owner, own_name, None)
 
 
+def is_split(module: nn.Module) -> bool:
+    """Whether no process holds all of the module's parameters: each has its share of them, as a `DTensor`."""
+    distributed = sys.modules.get("torch.distributed.tensor")  # nobody has split anything where it was never imported
+    if distributed is None:
+        return False
+    return bool(_shards(module)) or any(isinstance(parameter, distributed.DTensor) for parameter in module.parameters())
+
+
+def _shards(module: nn.Module) -> list[Any]:
+    """The parts that FSDP2 has split; their parameters may be whole for a while after a forward pass."""
+    return [part for part in module.modules() if hasattr(part, "reshard") and hasattr(part, "unshard")]
+
+
+def _split_again(module: nn.Module) -> None:
+    for part in _shards(module):
+        part.reshard()
+
+
 def weights_of(module: nn.Module) -> dict[str, Any]:
-    """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it."""
+    """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it.
+
+    Of a module that is split over processes the first one gets all of it and the others nothing, so that no device has
+    to hold it: they all have to call this.
+    """
+    if is_split(module):
+        _split_again(module)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        gathered = get_model_state_dict(module, options=options)
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in gathered.items()}
     state = module.state_dict()
     weights: OrderedDict[str, Any] = OrderedDict(
         (name, value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value))
@@ -75,12 +104,19 @@ def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
         module: whose `strict_loading` counts, where it has that. Buffers that have grown since get their size back.
         weights: copied, since a module may keep what it is given.
     """
+    strict = bool(getattr(module, "strict_loading", True))
+    if is_split(module):  # what the first process has, whatever the others do
+        _split_again(module)
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=strict)
+        copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in weights.items()}
+        set_model_state_dict(module, copies, options=options)
+        return
     extra = {name: copy.deepcopy(value) for name, value in weights.items() if not isinstance(value, Tensor)}
     state = _with_versions(OrderedDict({**weights, **extra}), weights, module.state_dict())
     for name, buffer in module.named_buffers():
         if isinstance(weights.get(name), Tensor):
             _resize(buffer, weights[name])
-    module.load_state_dict(state, strict=bool(getattr(module, "strict_loading", True)))
+    module.load_state_dict(state, strict=strict)
 
 
 def _with_versions(weights: OrderedDict[str, Any], *sources: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -106,3 +142,23 @@ def _registered_buffers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str
     for prefix, part in module.named_modules():
         for name, buffer in part._buffers.items():
             yield f"{prefix}.{name}" if prefix else name, part, name, buffer
+
+
+def shrink_towards(module: nn.Module, weights: Mapping[str, Any], factor: float) -> None:
+    """Shrink the parameters by a factor, and add what is left of others: shrink and perturb (Ash & Adams 2020).
+
+    Args:
+        module: its parameters are changed in place; buffers stay.
+        weights: those that are mixed in, as `weights_of` gave them; parameters that are not among them stay.
+        factor: what is left of the module's own, between 0 and 1.
+    """
+    with torch.no_grad():
+        if is_split(module):
+            mixed = weights_of(module)
+            for name in {name for name, _ in module.named_parameters()} & mixed.keys() & weights.keys():
+                mixed[name].mul_(factor).add_(weights[name], alpha=1 - factor)
+            put_weights(module, mixed)
+            return
+        for name, parameter in module.named_parameters():
+            if name in weights:
+                parameter.mul_(factor).add_(weights[name].to(parameter.device), alpha=1 - factor)

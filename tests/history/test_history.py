@@ -190,3 +190,25 @@ def test_a_slice_is_a_history():
     part = make_history()[1:]
     assert isinstance(part, History)
     assert part[0].round == 1
+
+
+def test_a_state_holds_each_point_once():
+    labelled = np.random.default_rng(0).permutation(5000)
+    history = History(RoundRecord(r, r, labelled=labelled[: 50 * (r + 1)]) for r in range(100))
+    state = history.state_dict()
+    kept = [entry["labelled"] if r == 0 else entry["labelled"]["added"] for r, entry in enumerate(state)]
+    assert sum(map(len, kept)) == 5000 and all(not len(e["labelled"]["removed"]) for e in state[1:])
+    assert records_equal(History.from_state(state), history)
+
+
+def test_a_state_of_a_version_that_kept_all_points_in_every_record_is_read():
+    history = History([RoundRecord(0, 1, labelled=[4, 2]), RoundRecord(1, 2, labelled=[4, 2, 9])])
+    state = history.state_dict()
+    state[1]["labelled"] = torch.tensor([2, 4, 9])
+    assert records_equal(History.from_state(state), history)
+
+
+def test_points_that_a_later_round_no_longer_trained_on_stay_gone():
+    history = History([RoundRecord(0, 1, labelled=[4, 2]), RoundRecord(1, 2, labelled=[2, 9])])
+    assert records_equal(History.from_state(history.state_dict()), history)
+    assert records_equal(History.from_state(history[1:].state_dict()), history[1:])

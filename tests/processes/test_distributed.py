@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lightning_diffal import ActiveDataModule, ActiveLearning
-from lightning_diffal._lightning import NAMESPACE, lives_for_one_fit, pl, splits_the_model
+from lightning_diffal._lightning import NAMESPACE, is_supported, lives_for_one_fit, pl, restores_late
 from lightning_diffal.exceptions import ConfigurationError
 from tests.helpers import TRAIN, Net, fill, quiet_trainer
 from tests.processes.distributed_script import CASES, POINTS, START, FixedFeatures, labelled_run
@@ -345,7 +345,10 @@ def test_strategies_that_split_the_model_are_refused():
     trainer = pl.Trainer(
         strategy=Splitting(torch.device("cpu")), logger=False, enable_checkpointing=False, callbacks=[ActiveLearning()]
     )
-    with pytest.raises(ConfigurationError, match=r"does not work with Splitting.*`strategy='ddp'`"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"does not work with Splitting.*`ModelParallelStrategy` \(FSDP2\), else `strategy='ddp'`",
+    ):
         trainer.fit(Net(), datamodule=data)
 
 
@@ -356,7 +359,7 @@ def test_lightning_tells_which_strategies_split_the_model(name):
         pytest.skip("this Lightning does not have it")
     assert strategy.restore_checkpoint_after_setup.fget(object())
     assert not strategies.DDPStrategy.restore_checkpoint_after_setup.fget(object())
-    assert not splits_the_model(quiet_trainer())
+    assert not restores_late(quiet_trainer()) and is_supported(quiet_trainer())
 
 
 def test_lightning_tells_which_processes_live_for_one_fit():

@@ -81,3 +81,22 @@ def test_generators_of_places():
     assert [first(*p) for p in places] == [first(*p) for p in places]
     assert len({tuple(first(*p)) for p in places}) == len(places)
     assert first(-1) == first(2**32 - 1)
+
+
+def test_cuda_state_of_more_devices_than_there_are_is_restored_as_far_as_it_goes(monkeypatch):
+    put_back = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.tensor([i]) for i in range(4)])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: put_back.update({device: int(state)}))
+    restore_random_state(random_state())
+    assert put_back == {0: 0, 1: 1}
+
+
+def test_mps_state_is_kept(monkeypatch):
+    put_back = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: put_back.append(int(state)))
+    restore_random_state(random_state())
+    assert put_back == [7]
