@@ -99,6 +99,7 @@ __all__ = [
     "stopped_inside_epoch",
     "user_sampler",
     "wake_finders",
+    "was_interrupted",
 ]
 
 
@@ -194,6 +195,11 @@ def _do_nothing(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
 def is_rehearsal(trainer: Any) -> bool:
     """Whether the Trainer only tries things out: `fast_dev_run` or `overfit_batches`."""
     return bool(trainer.fast_dev_run or trainer.overfit_batches)
+
+
+def was_interrupted(trainer: Any) -> bool:
+    """Whether Ctrl-C ended what the Trainer did last."""
+    return str(getattr(trainer.state.status, "value", trainer.state.status)) == "interrupted"
 
 
 def received_sigterm(trainer: Any) -> bool:

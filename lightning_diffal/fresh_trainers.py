@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -15,11 +16,14 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.history import History
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.model_pass import ModelPass
+from lightning_diffal.run.query import ask
 from lightning_diffal.run.rounds import Rounds
 from lightning_diffal.run.start import begin_fit, take_data
+from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.seeding import seed_everything
 
-__all__ = ["fit_rounds"]
+__all__ = ["fit_rounds", "next_query"]
 
 
 def fit_rounds(
@@ -78,6 +82,52 @@ def fit_rounds(
     finally:
         context.extractor = own
     return active.history
+
+
+def next_query(trainer: pl.Trainer, model: pl.LightningModule, data: ActiveDataModule, active: ActiveLearning) -> Query:
+    """The next query of a model that is trained already: nothing trains, and nothing is written.
+
+    Args:
+        trainer: reads the features through `trainer.predict`; without an `ActiveLearning` among its callbacks.
+        model: with the weights that count.
+        data: knows what is labelled; its `prepare_data` and `setup` are called here.
+        active: its sampler chooses, `query_size` points.
+
+    Returns:
+        The points to ask, as the callback would have asked them after this model's training.
+
+    Raises:
+        ConfigurationError: nothing is left to ask, or a Trainer as for `fit_rounds`.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> class Model(pl.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        ...     def forward(self, x):
+        ...         return self.net(x)
+        >>> data = ActiveDataModule(TensorDataset(torch.randn(40, 4), torch.arange(40) % 2), initial_labels=4)
+        >>> quiet = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        >>> trainer = pl.Trainer(enable_model_summary=False, **quiet)
+        >>> len(next_query(trainer, Model(), data, ActiveLearning(query_size=3)))
+        3
+    """
+    data.prepare_data()
+    data.setup("fit")
+    context = active._context
+    take_data(context, data)
+    own, run_dir = context.extractor, context.settings.run_dir
+    context.extractor, context.settings.run_dir = _ThroughPredict(own.features, model), False
+    try:
+        begin_fit(context, _checked(trainer), model)
+        left = len(data.pool_indices)
+        if not left:
+            raise ConfigurationError("There is nothing to ask: every point is labelled, asked already or skipped.")
+        model_pass = ModelPass(trainer, context, lambda part: nullcontext())
+        return ask(context, min(context.settings.query_size, left), model_pass)
+    finally:
+        context.extractor, context.settings.run_dir = own, run_dir
 
 
 class _FreshTrainers(Rounds):

@@ -27,7 +27,10 @@ def _run(options: argparse.Namespace) -> int:
 
     for module in ("jsonargparse", "docstring_parser", "yaml"):
         require(module, extra="cli")  # before torch and Lightning, which take seconds
-    from lightning_diffal.cli.lightning_cli import run_fit
+    from lightning_diffal.cli.lightning_cli import SHORT_HELP, run_fit
 
-    run_fit(options.arguments)
+    if options.arguments in (["--help"], ["-h"], []):
+        print(SHORT_HELP)
+        return 0
+    run_fit(["--help" if argument == "--help-all" else argument for argument in options.arguments])
     return 0

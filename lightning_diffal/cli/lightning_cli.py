@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from lightning_diffal import oracle, samplers, stopping
-from lightning_diffal._lightning import LightningCLI, MisconfigurationException, callbacks_of, pl
+from lightning_diffal._lightning import LightningCLI, MisconfigurationException, callbacks_of, pl, was_interrupted
 from lightning_diffal.callback import ActiveLearning
+from lightning_diffal.cli.kept_config import KeptConfig
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError, DiffalError
+from lightning_diffal.fresh_trainers import next_query
+from lightning_diffal.run.checkpoint import KEY
+from lightning_diffal.selection.files import check_out, read_labels
+from lightning_diffal.spreadsheets.points import PointReader
+from lightning_diffal.spreadsheets.write import add_rows, content_of, query_rows
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.files import replacing
 
-__all__ = ["FitCLI", "Labelled", "run_fit"]
+__all__ = ["SHORT_HELP", "FitCLI", "Labelled", "run_fit", "run_next"]
 
 KNOWN = (oracle, samplers, stopping)
 """Imported so that their classes are known by their short names."""
@@ -31,15 +41,35 @@ DESCRIPTION = """Active learning with your own model and data: train, ask for la
 
 CLASS is a class by its path, such as my_package.MyModel; modules are looked for in the current folder too. An argument
 of a class goes behind its name: --model.width 64, --active.sampler.n_neighbors 20. Classes of this package go by their
-short names: DiffusionSampler, MarginSampler, StablePredictions. Arguments may stand in a file as well, and those on
-the command line go before it. To write a file with all of them, add --print_config > run.yaml.
+short names: DiffusionSampler, MarginSampler, StablePredictions. Arguments may be in a file as well; those on the
+command line override it. To write a file with all of them, add --print_config > run.yaml.
 
     diffal fit --model my.Model --data my.Data --labelled.initial_labels 20 \\
         --active.query_size 10 --active.max_rounds 15 --active.run_dir runs/first --trainer.max_epochs 20
     diffal fit --config run.yaml --active.stopping StablePredictions
 
-With --active.run_dir everything is kept in that folder, and the same command goes on from there: after a kill, when
-answers have arrived, or with more rounds. --trainer.max_epochs and its kin mean: per round."""
+With --active.run_dir everything is kept in that folder, checkpoints and logs too, and the same command goes on
+from there: after a kill, when answers have arrived, or with more rounds. --trainer.max_epochs and its kin mean: per
+round."""
+
+SHORT_HELP = f"""usage: {USAGE}
+
+{DESCRIPTION}
+
+What people set most:
+  --model CLASS                     what trains: a LightningModule
+  --data CLASS                      an ActiveDataModule, or any LightningDataModule
+  --labelled.initial_labels N       points labelled at the start (for a data module that knows of no labels)
+  --labelled.class_names [a,b,...]  names of the classes, for people
+  --active.sampler CLASS            who chooses (default: DiffusionSampler)
+  --active.query_size N             points asked per round (default: 10)
+  --active.max_rounds N             queries in all (default: 10)
+  --active.oracle CLASS             who answers: FileOracle, LabelStudioOracle (default: the data set itself)
+  --active.run_dir DIR              where everything is kept, and where the same command goes on
+  --trainer.max_epochs N            per round
+  --config FILE, --print_config     arguments from a file; all of them as a file
+
+Every argument: diffal fit --help-all"""
 
 TITLES = {
     "model": "What trains",
@@ -128,6 +158,12 @@ class FitCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, help="Go on from this checkpoint of Lightning's.")
         parser.add_lightning_class_args(self.trainer_class, "trainer")
 
+    def before_instantiate_classes(self) -> None:
+        """Keep checkpoints and logs in the run's folder, where nobody named another place."""
+        config = self.config
+        if config.active.run_dir and config.trainer.default_root_dir is None:
+            config.trainer.default_root_dir = str(config.active.run_dir)
+
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """As Lightning does, without its warning that there is a real command line too."""
         self.config = parser.parse_args(args)
@@ -154,10 +190,10 @@ class FitCLI(LightningCLI):
             )
         return self.datamodule
 
-    def keep_config(self, folder: Path) -> None:
-        """Write down what was configured, in a form that `--config` reads."""
-        with replacing(folder / "config.yaml") as temporary:
-            temporary.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+    def configured(self) -> str:
+        """What was configured, in a form that `--config` reads."""
+        text: str = self.parser.dump(self.config, skip_none=False)
+        return text
 
 
 def run_fit(arguments: Sequence[str]) -> None:
@@ -170,12 +206,7 @@ def run_fit(arguments: Sequence[str]) -> None:
         SystemExit: `--help`, `--print_config`, or arguments that cannot be parsed.
         ConfigurationError: arguments that Lightning or this package refuses.
     """
-    if os.getcwd() not in sys.path:  # noqa: PTH109  # as `python -m` has it; the installed command does not
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    try:
-        cli = FitCLI(arguments)
-    except (ValueError, MisconfigurationException) as error:  # arguments that a class refuses
-        raise ConfigurationError(_reason(error)) from error
+    cli = _configured(arguments)
     data, active, checkpoint = cli.active_data(), cli.active, cli.config.ckpt_path
     if checkpoint not in (None, *CHECKPOINT_WORDS) and not Path(checkpoint).exists():
         raise ConfigurationError(
@@ -183,24 +214,98 @@ def run_fit(arguments: Sequence[str]) -> None:
             "not exist."
         )
     if active.run_dir:
-        callbacks_of(cli.trainer).append(_KeepConfig(cli, Path(active.run_dir)))
+        kept = KeptConfig(Path(active.run_dir), cli.configured())
+        kept.check()
+        callbacks_of(cli.trainer).append(_KeepConfig(kept))
     try:
         cli.trainer.fit(cli.model, datamodule=data, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise ConfigurationError(_reason(error)) from error
+    except SystemExit:  # Lightning's way out after Ctrl-C
+        if not was_interrupted(cli.trainer):
+            raise
+    if was_interrupted(cli.trainer):
+        print(_where_kept(active), file=sys.stderr)
+        raise KeyboardInterrupt
     if cli.trainer.is_global_zero:
         print(_summary(active))
+
+
+def _configured(arguments: Sequence[str]) -> FitCLI:
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # as `python -m` has it; the installed command does not
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        return FitCLI(arguments)
+    except (ValueError, MisconfigurationException) as error:  # arguments that a class refuses
+        raise ConfigurationError(_reason(error)) from error
+
+
+def run_next(arguments: Sequence[str], checkpoint: Path, query_size: int, labels: Sequence[Path], out: Path) -> str:
+    """Choose points by a trained model, and write them as a query file.
+
+    Args:
+        arguments: of `diffal fit`, which say what model and data are.
+        checkpoint: holds the weights; that of a run also what is labelled.
+        query_size: how many points to choose.
+        labels: query files that were filled in.
+        out: the query file.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigurationError: a checkpoint of another model, arguments that are refused, nothing left to choose.
+    """
+    check_out(out, [checkpoint, *labels])
+    if not checkpoint.is_file():
+        raise ConfigurationError(f"Expected --ckpt to be a checkpoint, but {checkpoint} is not a file.")
+    cli = _configured([*arguments, "--active.query_size", str(query_size)])
+    data, active = cli.active_data(), cli.active
+    callbacks_of(cli.trainer).remove(active)
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        cli.model.load_state_dict(saved["state_dict"])
+    except (RuntimeError, KeyError, OSError, pickle.UnpicklingError, EOFError) as error:
+        raise ConfigurationError(
+            f"The weights in {checkpoint} are not those of {type(cli.model).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    data.prepare_data()
+    data.setup("fit")
+    if KEY in saved:
+        data.restore(saved[KEY]["data"])
+    if labels:
+        points = PointReader(len(data.pool), None if data.pool.ids is None else list(data.pool.ids))
+        known = read_labels(list(labels), points, data.class_names)
+        new = {index: label for index, label in known.labels.items() if index in set(data.pool_indices.tolist())}
+        data.label(list(new), list(new.values()))
+    query = next_query(cli.trainer, cli.model, data, active)
+    pool = data.pool
+    rows = query_rows(
+        query.indices.tolist(),
+        query,
+        pool.id_of,
+        lambda index: pool.labels_of(np.array([index])).get(index),
+        data.class_names,
+        lambda index: content_of(data, index),
+    )
+    with replacing(out) as temporary:
+        add_rows(temporary, rows, "utf-8" if out.suffix == ".jsonl" else "utf-8-sig")
+    return (
+        f"{len(data.labelled_indices):,} of {len(pool):,} points are labelled; {len(query):,} chosen.\n"
+        f"Fill in the column `label` of {out}, and give it with --labels next time."
+    )
 
 
 class _KeepConfig(pl.Callback):
     """Writes the settings into the run's folder once the run has taken them: refused ones must not replace its own."""
 
-    def __init__(self, cli: FitCLI, folder: Path) -> None:
-        self.cli, self.folder = cli, folder
+    def __init__(self, kept: KeptConfig) -> None:
+        self.kept = kept
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.cli.keep_config(self.folder)
+            self.kept.write()
 
 
 def _reason(error: BaseException) -> str:
@@ -214,10 +319,16 @@ def _reason(error: BaseException) -> str:
 def _summary(active: ActiveLearning) -> str:
     if not len(active.history):  # fast_dev_run
         return "Nothing was asked, and nothing was kept."
-    lines = [str(active.history), "", f"Ended: {active.history[-1].stop_reason}."]
+    lines = [str(active.history), "", f"Ended: {active.history[-1].stop_reason}.", _where_kept(active)]
+    return "\n".join(line for line in lines if line is not None).rstrip()
+
+
+def _where_kept(active: ActiveLearning) -> str:
     folder = None if active._context.folder is None else active._context.folder.path
-    if folder is not None:
-        lines += [f"Kept in {folder}. Look at it: diffal report {folder}"]
-        added = "" if active.run_dir else f", with --active.run_dir {folder}"
-        lines += [f"To go on (with more rounds, or answers): the same command{added}"]
-    return "\n".join(lines)
+    if folder is None:
+        return ""
+    added = "" if active.run_dir else f", with --active.run_dir {folder}"
+    return (
+        f"Kept in {folder}. Look at it: diffal report {folder}\n"
+        f"To go on (with more rounds, or answers): the same command{added}"
+    )

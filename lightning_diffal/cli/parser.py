@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lightning_diffal.cli import compare, demo, fit, label, report, select
+import lightning_diffal
+from lightning_diffal.cli import compare, demo, doctor, fit, label, next_query, report, select
 from lightning_diffal.exceptions import DiffalError
 
 __all__ = ["main"]
@@ -26,7 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         1
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(options, "takes_rest", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
     if options.command is None:
         parser.print_help()
         return 0
@@ -47,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffal", description="Active learning for PyTorch Lightning by diffusion.")
+    parser.add_argument("--version", action="version", version=f"diffal {lightning_diffal.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
-    for command in (demo, fit, label, select, compare, report):
+    for command in (demo, fit, label, next_query, select, compare, report, doctor):
         command.add_parser(commands)
     return parser
 

@@ -33,6 +33,15 @@ class Model(Net):
         self.save_hyperparameters()
 
 
+class Interrupted(Model):
+    """Ctrl-C in its second round."""
+
+    def training_step(self, batch, batch_idx):
+        if self.trainer.callback_metrics["round"] == 1:
+            raise KeyboardInterrupt
+        return super().training_step(batch, batch_idx)
+
+
 class WithoutOptimizer(pl.LightningModule):
     def __init__(self):
         super().__init__()
@@ -116,10 +125,33 @@ def test_two_rounds_then_one_more(mine, capsys):
     assert again["history"][-1]["metrics"] == straight["history"][-1]["metrics"]
     assert "History of 4 rounds" in capsys.readouterr().out
 
-    # what the run does not take leaves its own file alone
-    settings = Path("runs/a/config.yaml").read_text()
-    assert main([*arguments, "--active.run_dir", "runs/a", "--labelled.num_classes=9"]) == 1
-    assert "num_classes=9" in capsys.readouterr().err and Path("runs/a/config.yaml").read_text() == settings
+    # what ran is kept beside what runs now; another start is refused, and changes no file
+    files = sorted(path.name for path in Path("runs/a").glob("config*.yaml"))
+    assert files == ["config-2.yaml", "config.yaml"]
+    for change in ("--labelled.num_classes=9", "--labelled.initial_labels=20", "--seed_everything=4"):
+        assert main([*arguments, "--active.run_dir", "runs/a", change]) == 1
+        error = capsys.readouterr().err
+        assert "holds a run that began otherwise" in error and change.split("=")[0] in error
+    assert sorted(path.name for path in Path("runs/a").glob("config*.yaml")) == files
+    assert yaml.safe_load(Path("runs/a/config.yaml").read_text()) == settings
+    assert main([*arguments, "--active.run_dir", "runs/a", "--active.max_rounds=3", "--active.query_size=2"]) == 0
+    assert "another --active.query_size: 2 (the run began with 5)" in capsys.readouterr().err
+
+
+def test_checkpoints_and_logs_lie_in_the_run_folder(mine):
+    arguments = ["fit", "--model", f"{mine}.Model", "--data", f"{mine}.Active", *QUIET[4:]]
+    arguments += ["--trainer.logger", "true", "--active.max_rounds", "1", "--active.run_dir", "runs/a"]
+    assert main(arguments) == 0
+    assert list(Path("runs/a").rglob("*step=*.ckpt"))
+    assert list(Path("runs/a").rglob("metrics.csv")) or list(Path("runs/a").rglob("events.out*"))
+    assert not Path("lightning_logs").exists()
+
+
+def test_an_interrupt_says_where_the_run_is_kept(mine, capsys):
+    arguments = ["fit", "--model", f"{mine}.Interrupted", "--data", f"{mine}.Active", *QUIET]
+    assert main([*arguments, "--active.max_rounds", "2", "--active.run_dir", "runs/a"]) == 130
+    error = capsys.readouterr().err
+    assert "Kept in runs/a" in error and "the same command" in error and "diffal fit: interrupted" in error
 
 
 def test_a_printed_config_runs(mine, capsys):
@@ -206,9 +238,16 @@ def test_what_cannot_work_is_said_without_a_traceback(mine, capsys, change, code
     assert code == 1 or "usage: diffal fit" in error
 
 
-def test_help_begins_with_what_people_need(capsys):
+def test_help_is_short(capsys):
+    assert main(["fit", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("usage: diffal fit --model CLASS") and len(lines) < 45 and max(map(len, lines)) <= 120
+    assert lines[-1] == "Every argument: diffal fit --help-all"
+
+
+def test_the_whole_help_begins_with_what_people_need(capsys):
     with pytest.raises(SystemExit) as ending:
-        main(["fit", "--help"])
+        main(["fit", "--help-all"])
     assert ending.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("usage: diffal fit --model CLASS --data CLASS")
