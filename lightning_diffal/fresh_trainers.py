@@ -118,7 +118,7 @@ def next_query(trainer: pl.Trainer, model: pl.LightningModule, data: ActiveDataM
     context = active._context
     take_data(context, data)
     own, run_dir = context.extractor, context.settings.run_dir
-    context.extractor, context.settings.run_dir = _ThroughPredict(own.features, model), False
+    context.extractor, context.settings.run_dir = _ThroughPredict(own.features, own.head_name, model), False
     try:
         begin_fit(context, _checked(trainer), model)
         left = len(data.pool_indices)
