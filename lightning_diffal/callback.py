@@ -91,6 +91,8 @@ class ActiveLearning(ActiveCallback):
             `"redo"`, which is exact; or from where it was, `"continue"`, which is not, but ends where a round is longer
             than the cluster's time limit.
         seed: of the run. Round `r` is seeded with `seed + r`. Default: what the global generator was seeded with.
+        report: write `report.html` into the run's folder after each round: one file to look at and to send, with
+            pictures or texts of the points asked. `diffal report` writes it of any run, without those.
 
     Raises:
         ConfigurationError: an argument out of range.
@@ -138,6 +140,7 @@ class ActiveLearning(ActiveCallback):
     on_journal_ahead = Setting[str]()
     on_interrupted_round = Setting[str]()
     seed = Setting[int | None]()
+    report = Setting[bool]()
 
     def __init__(
         self,
@@ -160,6 +163,7 @@ class ActiveLearning(ActiveCallback):
         on_journal_ahead: Literal["replay", "branch"] = "replay",
         on_interrupted_round: Literal["redo", "continue"] = "redo",
         seed: int | None = None,
+        report: bool = False,
     ) -> None:
         super().__init__()
         settings = RunSettings(
@@ -181,6 +185,7 @@ class ActiveLearning(ActiveCallback):
             on_journal_ahead=on_journal_ahead,
             on_interrupted_round=on_interrupted_round,
             seed=seed,
+            report=report,
         )
         self._context = RunContext(settings, FeatureExtractor(settings.features, settings.head))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="a run as a page: what was learned, what was asked and why",
-        description="Write a run as one HTML page, without scripts and with its pictures inside (and beside it as PNG "
-        "files): learning curve, rounds, what was asked and why, balance of classes, exploration, map of the pool. "
-        "The run may be going on meanwhile.",
+        description="Write a run as one HTML file that loads nothing and can be sent: learning curve, what to do next, "
+        "map of the points with a slider over the rounds, what was asked and why, labels worth a second look, balance "
+        "of classes, time, settings. The run may be going on meanwhile.",
     )
     parser.add_argument(
         "source", metavar="RUN", type=Path, help="folder of a run (its run_dir), or a JSON file of a history"
@@ -30,24 +31,25 @@ def add_parser(commands: Any) -> None:
         "--features", type=Path, help="a .npy or .npz file with one row of features a point, for the map of the pool"
     )
     parser.add_argument("--title", help="title of the page (default: the run's name)")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     from lightning_diffal.exceptions import ConfigurationError
-    from lightning_diffal.report import html_report  # torch and matplotlib take seconds
+    from lightning_diffal.report import html_report  # torch takes seconds
     from lightning_diffal.selection.files import load_features
 
     source: Path = options.source
     out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
     if out.is_file() and not out.read_bytes()[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise ConfigurationError(f"{out} is no page, and is not replaced: give another name with --out.")
+        raise ConfigurationError(f"{out} is not an HTML report; not overwritten: give another name with --out.")
     features = None if options.features is None else load_features(options.features)
     try:
-        page, *pictures = html_report(source, out, features=features, title=options.title)
+        page = html_report(source, out, features=features, title=options.title)[0]
     except OSError as error:
         raise ConfigurationError(f"{error.filename or out}: {error.strerror}.") from error
     print(f"Page      {page}")
-    if pictures:
-        print(f"Pictures  {', '.join(map(str, pictures))}")
+    if options.open:
+        webbrowser.open(page.resolve().as_uri())
     return 0

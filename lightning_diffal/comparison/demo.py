@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lightning_diffal import datasets
 from lightning_diffal._lightning import pl
+from lightning_diffal.callback import ActiveLearning
 from lightning_diffal.comparison.compare import compare_samplers
 from lightning_diffal.comparison.result import Comparison
+from lightning_diffal.comparison.runs import quiet, threads
 from lightning_diffal.comparison.tasks.networks import Classifier
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.history.history import History
+from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.metrics import area_under_learning_curve, labels_saved
-from lightning_diffal.report import learning_curves
+from lightning_diffal.report import html_report, learning_curves
 from lightning_diffal.samplers import DiffusionSampler, RandomSampler
 from lightning_diffal.utils.extras import require
 
@@ -146,9 +151,52 @@ def run_demo(settings: DemoSettings) -> Comparison:
     learning_curves(result.curves, picture, ylabel="test accuracy", title=title, saved=saved)
     result.to_csv(settings.out)
     result.to_json(settings.out / "comparison.json")
-    print(f"\nPicture    {picture}\nTables     {settings.out / '*.csv'} and comparison.json")
+    page = _report(settings, result)
+    print(f"\nReport     {page}\nPicture    {picture}\nTables     {settings.out / '*.csv'} and comparison.json")
     print(f"Took {time.perf_counter() - started:.0f} seconds.")
     return result
+
+
+def _report(settings: DemoSettings, result: Comparison) -> Path:
+    """One more run by diffusion, as the page that a user would get of it, beside the curves of all seeds."""
+    task = DemoTask(settings.initial, settings.steps)
+    active = ActiveLearning(
+        DiffusionSampler(),
+        query_size=settings.query_size,
+        max_rounds=settings.rounds,
+        test_each_round=True,
+        run_dir=False,
+        seed=0,
+    )
+    with quiet(), threads(1):
+        torch.manual_seed(0)
+        model, data = task(0)
+        trainer = pl.Trainer(
+            callbacks=[active],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **task.trainer_kwargs,
+        )
+        trainer.fit(model, datamodule=data)
+    metric = next(name for name in active.history[-1].metrics if name.startswith("test"))
+    others = {name: [_history(curve, metric) for curve in curves] for name, curves in result.curves.items()}
+    inputs = datasets.digits()[0].tensors[0].flatten(1).numpy()
+    return html_report(
+        active.history,
+        settings.out / "report.html",
+        data=data,
+        features=inputs,
+        title="Digits: diffusion beside random",
+        others=others,
+    )[0]
+
+
+def _history(curve: tuple[Any, Any], metric: str) -> History:
+    """A curve as a history; which points were labelled is not known of it."""
+    rounds = enumerate(zip(*curve, strict=True))
+    return History(RoundRecord(r, None, np.arange(int(count)), {metric: float(score)}) for r, (count, score) in rounds)
 
 
 def _table(means: Mapping[str, tuple[Any, Any]], seeds: int) -> str:

@@ -1,4 +1,4 @@
-"""Reports of a run: a page with what was asked and why, and pictures. Needs the extra `report` (matplotlib)."""
+"""Reports: a run as one HTML page, and learning curves as pictures (these need the extra `report`, matplotlib)."""
 
 from lightning_diffal.report.curves import learning_curves
 from lightning_diffal.report.page import html_report

@@ -14,6 +14,9 @@ from lightning_diffal.history.folder import STATE, load_archive
 from lightning_diffal.history.history import History, RoundRecord
 from lightning_diffal.history.journal import FILENAME, query_from_event, read_events
 from lightning_diffal.labels.targets import Label
+from lightning_diffal.report.items import ItemThumb
+from lightning_diffal.report.kept import read_kept
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -38,6 +41,11 @@ class RunView:
         arrived: the round for which each label arrived, by position; 0 for those of the start.
         pending: positions asked and not answered.
         skipped: positions that nobody could label.
+        facts: settings, versions and seed, by name.
+        items: how points look, by position.
+        kept_points: `(n,)` positions of the points whose features were kept.
+        kept_projection: `(n, d)` of them.
+        kept_round: whose features they are.
     """
 
     history: History
@@ -50,6 +58,25 @@ class RunView:
     arrived: Mapping[int, int] = field(default_factory=dict)
     pending: frozenset[int] = frozenset()
     skipped: frozenset[int] = frozenset()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    items: Mapping[int, ItemThumb] = field(default_factory=dict)
+    kept_points: IntArray | None = None
+    kept_projection: FloatArray | None = None
+    kept_round: int = 0
+
+    def class_counts(self, *, at_start: bool = False) -> dict[str, int]:
+        """Known labels of each class, by name; of classes that have a name also where there is none.
+
+        Args:
+            at_start: only those that the run began with.
+        """
+        counts = {str(name): 0 for name in self.class_names or ()}
+        for index in self.labels:
+            if not at_start or self.arrived.get(index, 0) <= 0:
+                for number in self.classes_of(index):
+                    name = self.class_name(number)
+                    counts[name] = counts.get(name, 0) + 1
+        return counts if any(counts.values()) else {}
 
     def point(self, index: int) -> str:
         """A point's id, or its position."""
@@ -86,7 +113,9 @@ def view_of(source: History | str | os.PathLike[str], data: ActiveDataModule | N
         ResumeError: a file of the run that cannot be read.
     """
     if isinstance(source, History):
-        view = _with_arrivals(RunView(source))
+        facts = {name: value for name, value in source.facts.items() if value is not None}
+        sampler = None if "sampler" not in facts else str(facts["sampler"])
+        view = _with_arrivals(RunView(source, name=str(facts.get("run", "run")), sampler=sampler, facts=facts))
     elif not isinstance(source, str | os.PathLike):
         raise ConfigurationError(
             "Expected argument `source` to be a History, the folder of a run or a JSON file of a history, "
@@ -130,9 +159,17 @@ def _from_folder(path: Path) -> RunView:
     asked = {i for event in events if event["kind"] == "query" for i in _positions(event, places)}
     history = History() if state is None else History.from_state(state["history"])
     history = _with_queries(history, events, places) if len(history) else _history_of(events, places)
+    kept = read_kept(path)
+    if kept.facts.get("run"):
+        history.facts = {"run": kept.facts["run"]}
     return RunView(
+        facts=kept.facts,
+        items=kept.items,
+        kept_points=kept.points,
+        kept_projection=kept.projection,
+        kept_round=kept.round,
         history=history,
-        name=str(header["run"]),
+        name=str(header["run"]) if path.resolve().name == str(header["run"]) else path.resolve().name,
         sampler=None if state is None else str(state["settings"]["sampler"]),
         n_points=max(int(header["n_points"]), int(pool["n_points"])),
         class_names=header.get("class_names"),
@@ -237,7 +274,7 @@ def _with_data(view: RunView, data: ActiveDataModule) -> RunView:
         class_names=view.class_names if data.class_names is None else data.class_names,
         ids=view.ids if pool.ids is None else dict(enumerate(pool.ids)),
         labels={**view.labels, **known},
-        arrived={**view.arrived, **dict(zip(known, pool.rounds_of(labelled).tolist(), strict=True))},
+        arrived={**dict(zip(known, pool.rounds_of(labelled).tolist(), strict=True)), **view.arrived},
         pending=frozenset(data.pending_indices.tolist()),
         skipped=skipped,
     )

@@ -14,10 +14,9 @@ from lightning_diffal.history.tables import names_of
 from lightning_diffal.report.run import RunView
 from lightning_diffal.samplers.base import Query
 
-__all__ = ["element", "queries", "rounds_table", "text"]
+__all__ = ["cleaned", "element", "given_label", "query_table", "query_words", "rounds_table", "text"]
 
 _ROWS = 500  # of one query; more would make a page that browsers choke on
-_OPEN = 12  # rows of a list that is not folded
 _HEADINGS = {
     "label_equivalents": "labels that reach it",
     "nearest_labelled": "nearest labelled",
@@ -25,10 +24,22 @@ _HEADINGS = {
 }
 
 
+def cleaned(value: str) -> str:
+    """Characters that a browser cannot show, or that turn the direction of what follows, become a mark.
+
+    Args:
+        value: any text.
+
+    Example:
+        >>> cleaned("a" + chr(0) + "b")
+        'a\ufffdb'
+    """
+    return "".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in value)
+
+
 def text(value: Any) -> str:
-    """Anything as text that a browser shows and never runs; characters that it cannot show become a mark."""
-    shown = "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return html.escape(shown, quote=True)
+    """Anything as text that a browser shows and never runs."""
+    return html.escape(cleaned(str(value)), quote=True)
 
 
 def element(tag: str, inner: str, css: str = "") -> str:
@@ -58,20 +69,19 @@ def rounds_table(view: RunView) -> str:
     return _table(header, [[_cell(value) for value in row] for row in rows])
 
 
-def queries(view: RunView) -> str:
-    """What was asked after each round; long lists folded."""
-    asked = [(record, record.query) for record in view.history if record.query is not None]
-    parts = [_query(view, record, query, is_last=record is asked[-1][0]) for record, query in asked]
-    return "\n".join(parts) or element("p", "Nothing was asked.", "note")
+def query_table(view: RunView, query: Query, suggested: list[str] | None) -> str:
+    """One row per point, with every detail of the query.
 
-
-def _query(view: RunView, record: RoundRecord, query: Query, *, is_last: bool) -> str:
+    Args:
+        view: the run.
+        query: what was asked.
+        suggested: a label for each point, in words.
+    """
     given = [view.labels.get(index) for index in query.indices.tolist()]
-    suggested = _suggestions(view, query)
     columns: list[tuple[str, Sequence[str]]] = [
         ("", [_cell(place) for place in range(1, len(query) + 1)]),
         ("point", [f"<td><bdi>{text(view.point(i))}</bdi></td>" for i in query.indices.tolist()]),
-        ("label given", [_name_cell(_given(view, i)) for i in query.indices.tolist()]),
+        ("label given", [_name_cell(given_label(view, i)) for i in query.indices.tolist()]),
     ]
     if suggested is not None:
         wrong = [
@@ -88,11 +98,18 @@ def _query(view: RunView, record: RoundRecord, query: Query, *, is_last: bool) -
     table = _table([name for name, _ in columns], rows)
     if len(query) > _ROWS:
         table += element("p", f"{len(query) - _ROWS} more are in the journal and in the history.", "note")
-    opened = " open" if len(query) <= _OPEN and is_last else ""
-    return f"<details{opened}><summary>{text(_words(view, record, query, suggested))}</summary>{table}</details>"
+    return table
 
 
-def _words(view: RunView, record: RoundRecord, query: Query, suggested: list[str] | None) -> str:
+def query_words(view: RunView, record: RoundRecord, query: Query, suggested: list[str] | None) -> str:
+    """What came of a query, in a line.
+
+    Args:
+        view: the run.
+        record: of the round after which it was asked.
+        query: what was asked.
+        suggested: a label for each point, in words.
+    """
     indices = query.indices.tolist()
     answered = [i for i in indices if i in view.arrived]
     words = [
@@ -113,17 +130,13 @@ def _words(view: RunView, record: RoundRecord, query: Query, suggested: list[str
     return ", ".join(words)
 
 
-def _suggestions(view: RunView, query: Query) -> list[str] | None:
-    """The label that was suggested for each point, in words."""
-    values: Any = query.details.get("predicted")
-    if values is None or values.dtype.kind not in "iub":
-        return None
-    if values.ndim == 2:
-        return [view.label_name(tuple(row)) if min(row, default=0) >= 0 else "none" for row in values.tolist()]
-    return [view.class_name(int(value)) if value >= 0 else "none" for value in values.tolist()]
+def given_label(view: RunView, index: int) -> str:
+    """The label of a point in words, or what became of it instead.
 
-
-def _given(view: RunView, index: int) -> str:
+    Args:
+        view: the run.
+        index: which point.
+    """
     if index in view.labels:
         return view.label_name(view.labels[index])
     if index in view.skipped:

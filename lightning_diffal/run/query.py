@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lightning_diffal.exceptions import InvalidIndexError
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.model_pass import ModelPass, shown_to_sampler
+from lightning_diffal.run.reporting import keep_for_report
 from lightning_diffal.samplers.base import Query, QueryData
 from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.seeding import generator_of
@@ -82,9 +83,10 @@ def ask(context: RunContext, query_size: int, model_pass: ModelPass) -> Query:
         )
         generator = generator_of(state.seed, _SELECTION, state.round)
         announce(f"choosing {query_size}")
-        return with_suggestions(
-            checked_query(context.settings.sampler.select(known, query_size, generator), known, query_size), known
-        )
+        chosen = context.settings.sampler.select(known, query_size, generator)
+        query = with_suggestions(checked_query(chosen, known, query_size), known)
+        keep_for_report(context, known, query)
+        return query
 
     with model_pass.timed("select"):
         return ranks.decide_together(choose) if shared else ranks.decide(choose)

@@ -23,6 +23,7 @@ from lightning_diffal.run.model_pass import ModelPass, outputs_read
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels, renew_pseudo_labels
 from lightning_diffal.run.query import ask, next_query_size
 from lightning_diffal.run.recorder import Recorder
+from lightning_diffal.run.reporting import describe_run, write_report
 from lightning_diffal.run.stability import measure_stability
 from lightning_diffal.run.state import RunState
 from lightning_diffal.stopping.base import reason_to_stop
@@ -93,11 +94,13 @@ class Rounds:
             self.data.joined_points = None  # of this run
         self.state.history[-1].stop_reason = reason
         self.recorder.keep(self.module)  # with the reason, for whoever looks into the folder
+        write_report(self.context)
         self.monitor.ended(self.state.history, reason)
         self.monitor.status.say(f"Active learning ended after round {self.state.round}: {reason}.")
 
     def _attach_monitor(self) -> None:
         context, facts = self.context, hyperparameters(self.context)
+        describe_run(context, self.module)
         self.state.history.facts = {"run": facts["run"], "sampler": repr(context.settings.sampler)}
         self.monitor.attach(
             self.trainer,
@@ -274,6 +277,7 @@ class Rounds:
             context.ranks.decide(lambda: self.recorder.write_down(asked))
         self.data.pool.ask(query.indices)
         state.ask(query)
+        write_report(context)
         hand_back(context, self.trainer)
         if context.settings.pseudo_labels is None:
             self.model_pass = None  # people may take their time, and it is large

@@ -78,6 +78,7 @@ class RunSettings:
     on_journal_ahead: str
     on_interrupted_round: str
     seed: int | None
+    report: bool = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, _CHECKS[name](name, value) if name in _CHECKS else value)
