@@ -58,6 +58,7 @@ __all__ = [
     "batch_to_device",
     "best_checkpoint",
     "callbacks_of",
+    "checkpoint_files",
     "configure_optimizers",
     "continue_steps",
     "datamodule_of",
@@ -384,6 +385,14 @@ def _resume_iterator(trainer: pl.Trainer) -> None:
     if getattr(trainer.fit_loop, "is_resuming", False):
         fetcher: Any = trainer.fit_loop._data_fetcher
         iter(fetcher)
+
+
+def checkpoint_files(trainer: pl.Trainer) -> list[Path]:
+    """The files on this machine that the fit resumes from; of a checkpoint in parts the one that holds the run."""
+    path = None if trainer.ckpt_path is None or "://" in str(trainer.ckpt_path) else Path(trainer.ckpt_path)
+    if path is None:
+        return []
+    return [file for file in (path, path / "meta.pt") if file.is_file()]
 
 
 def stopped_inside_epoch(checkpoint: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from lightning_diffal._lightning import (
     LoopLimits,
     TrainerFn,
     callbacks_of,
+    checkpoint_files,
     datamodule_of,
     finds_settings,
     is_complete,
@@ -29,6 +30,7 @@ from lightning_diffal._lightning import (
 from lightning_diffal.data.several_loaders import check_train_loaders
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
+from lightning_diffal.history.folder import check_archive
 from lightning_diffal.history.history import History
 from lightning_diffal.loop import ActiveCallback, ActiveLearningLoop
 from lightning_diffal.oracle import Oracle
@@ -331,6 +333,8 @@ class ActiveLearning(ActiveCallback):
         """Take the run out of the checkpoint. Only a fit does: testing an old one must not rewind the labels."""
         if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
             return
+        for file in checkpoint_files(trainer):
+            check_archive(file, "Give an earlier checkpoint: what was asked and answered since then is replayed.")
         context, saved = self._context, checkpoint[KEY]
         restore_run(context, saved, context.data)
         context.resumed = Resumed(saved)

@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.array_files import check_array_sizes
 from lightning_diffal.utils.extras import require
 
 __all__ = ["blobs", "checkerboard", "digits", "npz"]
@@ -206,6 +207,7 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise ConfigurationError(f"Expected argument `path` to be an .npz file, but there is no file {path}.")
     if not zipfile.is_zipfile(path):
         raise ConfigurationError(f"Expected argument `path` to be an .npz file, but {path} is of another kind.")
+    check_array_sizes(path)
     with np.load(path, allow_pickle=False) as archive:  # unpickling would run code from the file
         names = next((known for known in (_SPLIT_ARRAYS, _WHOLE_ARRAYS) if set(known) <= set(archive.files)), None)
         if names is None:

@@ -363,7 +363,8 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         """
         if not self.val_fraction:
             return np.zeros(len(indices), dtype=bool)
-        digests = [hashlib.sha256(self.pool.id_of(int(i)).encode()).digest()[:8] for i in indices]
+        pool = self.pool  # which looks for what a child process left
+        digests = [hashlib.sha256(pool.id_of(int(i)).encode()).digest()[:8] for i in indices]
         return np.array([int.from_bytes(d, "big") < self.val_fraction * 2**64 for d in digests], dtype=bool)
 
     def _drops_last(self, size: int) -> bool:

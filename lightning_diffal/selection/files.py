@@ -18,6 +18,7 @@ from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, holds
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Row, Table, read_table
 from lightning_diffal.utils.aliases import FloatArray
+from lightning_diffal.utils.array_files import check_array_sizes
 from lightning_diffal.utils.matrices import float32_rows
 
 __all__ = ["Known", "check_out", "load_features", "read_ids", "read_labels", "read_pending"]
@@ -42,6 +43,7 @@ def load_features(path: PathLike, key: str | None = None) -> FloatArray:
         FeatureError: values that are not finite.
     """
     try:
+        check_array_sizes(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:

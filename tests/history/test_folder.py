@@ -3,6 +3,7 @@
 import errno
 import random
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,19 +15,17 @@ from lightning_diffal.history import journal as journal_module
 from lightning_diffal.history.folder import STATE, check_archive, load_archive
 from lightning_diffal.history.journal import FILENAME, Journal, read_events
 from lightning_diffal.samplers import RandomSampler
-from tests.helpers import TRAIN, VAL, Net, pl, quiet_trainer
+from tests.helpers import TRAIN, VAL, Net, pl, pl_callbacks, quiet_trainer
 
 START = [90, 3, 41, 17]
 
 
-def run(folder, max_rounds=2, oracle=None, callbacks=(), **settings):
+def run(folder, max_rounds=2, oracle=None, callbacks=(), ckpt_path=None, enable_checkpointing=False):
     torch.manual_seed(1)
     data = ActiveDataModule(TRAIN, val_dataset=VAL, initial_labels=START, batch_size=4)
-    active = ActiveLearning(
-        RandomSampler(), query_size=6, max_rounds=max_rounds, seed=3, run_dir=folder, oracle=oracle, **settings
-    )
-    trainer = quiet_trainer([active, *callbacks], max_epochs=1)
-    trainer.fit(Net(), datamodule=data)
+    active = ActiveLearning(RandomSampler(), query_size=6, max_rounds=max_rounds, seed=3, run_dir=folder, oracle=oracle)
+    trainer = quiet_trainer([active, *callbacks], max_epochs=1, enable_checkpointing=enable_checkpointing)
+    trainer.fit(Net(), datamodule=data, ckpt_path=ckpt_path)
     return active, data
 
 
@@ -223,3 +222,20 @@ def test_a_state_that_cannot_be_written_says_which_and_why(tmp_path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == {FILENAME, STATE, "writer.lock"}
     active, _ = run(tmp_path)
     assert [r.n_labelled for r in active.history] == [4, 10, 16]
+
+
+def test_a_damaged_checkpoint_of_lightning_is_refused(tmp_path):
+    saves = pl_callbacks.ModelCheckpoint(tmp_path / "checkpoints", filename="{round}")
+    run(tmp_path / "run", callbacks=[saves], enable_checkpointing=True)
+    path = sorted((tmp_path / "checkpoints").iterdir())[1]
+    whole = path.read_bytes()
+    name = next(entry for entry in zipfile.ZipFile(path).infolist() if entry.filename.endswith("data.pkl"))
+    position = whole.index(b"labelled", name.header_offset) + 3
+    path.write_bytes(whole[:position] + b"X" + whole[position + 1 :])
+    with pytest.raises((ResumeError, KeyError)):
+        run(tmp_path / "run", ckpt_path=path)
+    blob = next(e for e in zipfile.ZipFile(path).infolist() if "/data/" in e.filename and e.file_size > 200)
+    position = blob.header_offset + 200
+    path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+    with pytest.raises(ResumeError, match=r"\.ckpt is damaged .* Give an earlier checkpoint"):
+        run(tmp_path / "run", ckpt_path=path)
