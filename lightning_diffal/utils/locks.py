@@ -9,8 +9,8 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 __all__ = ["FileLock"]
 
@@ -65,7 +65,7 @@ class FileLock:
             held.owner = self  # opened once: closing any other file object on it would let go of the lock
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("r+b" if self.path.exists() else "w+b")
+        file = self.path.open("r+b" if self.path.exists() else "w+b", buffering=0)
         if not self._lock(file, time.monotonic() + timeout):
             file.close()
             return False
@@ -74,7 +74,6 @@ class FileLock:
         with contextlib.suppress(OSError):  # a full disk, say: the lock holds all the same
             file.truncate(0)
             file.write(json.dumps(told).encode())
-            file.flush()
         return True
 
     def release(self) -> None:
@@ -99,7 +98,7 @@ class FileLock:
     def _key(self) -> str:
         return os.path.realpath(self.path)
 
-    def _lock(self, file: IO[bytes], deadline: float) -> bool:
+    def _lock(self, file: FileIO, deadline: float) -> bool:
         while True:
             try:
                 _lock(file)
@@ -116,7 +115,7 @@ class FileLock:
 @dataclass
 class _Held:
     owner: FileLock
-    file: IO[bytes]
+    file: FileIO
     process: int  # a forked child has a copy of this, and not the lock
 
 
@@ -126,20 +125,20 @@ _HELD: dict[str, _Held] = {}  # by the real path
 if os.name == "nt":  # pragma: no cover
     import msvcrt
 
-    def _lock(file: IO[bytes]) -> None:
+    def _lock(file: FileIO) -> None:
         file.seek(_LOCKED_BYTE)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
         file.seek(0)
 
-    def _unlock(file: IO[bytes]) -> None:
+    def _unlock(file: FileIO) -> None:
         file.seek(_LOCKED_BYTE)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined,unused-ignore]
 
 else:
     import fcntl
 
-    def _lock(file: IO[bytes]) -> None:
+    def _lock(file: FileIO) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _unlock(file: IO[bytes]) -> None:
+    def _unlock(file: FileIO) -> None:
         fcntl.lockf(file, fcntl.LOCK_UN)
