@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -129,4 +130,12 @@ def test_a_finder_beside_a_split_model_is_refused_by_name():
     trainer.strategy.connect(model)
     trainer.datamodule = data
     with pytest.raises(ConfigurationError, match="finder cannot be part of a run with ModelParallelStrategy"):
+        active.setup(trainer, model, "fit")
+
+
+@pytest.mark.parametrize("name", ["FSDPStrategy", "DeepSpeedStrategy"])
+def test_strategies_that_were_not_run_are_refused_by_name(name):
+    model, data, active = labelled_run(FixedFeatures())
+    trainer = SimpleNamespace(strategy=object.__new__(getattr(strategies, name)), datamodule=data, callbacks=[active])
+    with pytest.raises(ConfigurationError, match=rf"does not work with {name}: .* use `ModelParallelStrategy`"):
         active.setup(trainer, model, "fit")
