@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from lightning_diffal.diffusion.boundary import check_steps, class_boundary, distinct_points, group_labelled
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.products import multiplier
 
 __all__ = [
     "DEFAULT_N_STEPS",
@@ -303,8 +304,9 @@ def diffuse_asked(transition: sp.csr_matrix, labelled: npt.ArrayLike, asked: npt
 def _diffuse(transition: sp.csr_matrix, nodes: IntArray, boundary: FloatArray, n_steps: int) -> FloatArray:
     chi = np.zeros((transition.shape[0], boundary.shape[1]), np.float32)
     chi[nodes] = boundary
+    multiply = multiplier(transition)
     for _ in range(n_steps):
-        following: FloatArray = transition @ chi
+        following = multiply(chi)
         following[nodes] = boundary
         if np.array_equal(following, chi):
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +14,9 @@ from lightning_diffal.graph.sharded import sharded_graph
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, find_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.rows import RowView
+
+_COPIED_VALUES = 2**24  # of features that are put in another order by copying them
 
 __all__ = ["PointGraph", "build_point_graph", "neighbor_lists"]
 
@@ -53,7 +57,8 @@ def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
         (2, True)
     """
     representatives, inverse, _ = graph.collapse_duplicates(features)
-    nodes = features[representatives]
+    large = len(representatives) * features.shape[1] > _COPIED_VALUES
+    nodes: Any = RowView(features, representatives) if large else features[representatives]
     shards = current_shards()
     if shards is not None:
         own = shards.bounds(len(nodes))[shards.rank : shards.rank + 2]
@@ -61,10 +66,11 @@ def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
         sharded = sharded_graph(found[0], found[1], len(nodes), shards)
         return PointGraph(inverse, *sharded, getattr(found, "recall", None))
     found = lists(nodes, None)
+    recall = getattr(found, "recall", None)
     weights = graph.self_tuning_weights(*found[:2])
-    return PointGraph(
-        inverse, graph.transition_matrix(weights), graph.centrality(weights), getattr(found, "recall", None)
-    )
+    del found
+    degree = graph.weighted_degree(weights)
+    return PointGraph(inverse, graph.normalised(weights, degree, in_place=True), graph.degree_rank(degree), recall)
 
 
 def neighbor_lists(

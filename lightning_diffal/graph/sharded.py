@@ -32,9 +32,8 @@ def sharded_graph(
     """
     bounds = shards.bounds(n_nodes)
     start = bounds[shards.rank]
-    lengths = distances.astype(np.float64)
-    scale = graph.local_scale(lengths)
-    directed = graph.directed_weights(neighbours, lengths, scale, shards.gather_rows(scale, n_nodes))
+    scale = graph.local_scale(distances)
+    directed = graph.directed_weights(neighbours, distances, scale, shards.gather_rows(scale, n_nodes))
     weights = graph.symmetric_weights(directed, _edges_to(directed, bounds, shards))
     del directed
     degree = shards.gather_rows(graph.weighted_degree(weights), n_nodes)

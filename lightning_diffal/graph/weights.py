@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.threads import each, slices
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
 # The rest, on rows of the matrices, is for `lightning_diffal.processes.shards`.
@@ -20,6 +21,7 @@ __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transiti
 
 _LARGEST_EXPONENT = 40.0
 _BLOCK_VALUES = 2**22
+_ROWS = 2**16  # of a matrix at a time
 
 
 def collapse_duplicates(features: npt.ArrayLike) -> tuple[IntArray, IntArray, IntArray]:
@@ -87,7 +89,11 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
                [0.3679, 0.    , 0.1353],
                [0.    , 0.1353, 0.    ]], dtype=float32)
     """
-    neighbours, lengths = np.asarray(indices, np.int64), np.asarray(distances, np.float64)
+    neighbours, lengths = np.asarray(indices), np.asarray(distances)
+    if not np.issubdtype(neighbours.dtype, np.integer):
+        neighbours = neighbours.astype(np.int64)
+    if lengths.dtype != np.float32:
+        lengths = lengths.astype(np.float64)
     if neighbours.ndim != 2 or neighbours.shape != lengths.shape:
         raise ConfigurationError(
             "Expected arguments `indices` and `distances` of one shape (N, k), "
@@ -102,10 +108,10 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
         )
     scale = local_scale(lengths)
     directed = directed_weights(neighbours, lengths, scale, scale)
-    return symmetric_weights(directed, directed.T)
+    return symmetric_weights(directed, directed.T.tocsr())
 
 
-def local_scale(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def local_scale(distances: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """The scale `s_i` of some points, each by its own list.
 
     Args:
@@ -121,7 +127,7 @@ def local_scale(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     k = distances.shape[1]
     if k == 0:
         return np.zeros(len(distances))
-    scale = distances[:, min(7, max(1, k // 2)) - 1].copy()
+    scale = distances[:, min(7, max(1, k // 2)) - 1].astype(np.float64)
     flat = scale == 0
     if flat.any():
         positive = np.where(distances[flat] > 0, distances[flat], np.inf).min(axis=1)
@@ -130,8 +136,8 @@ def local_scale(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def directed_weights(
-    neighbours: IntArray,
-    distances: npt.NDArray[np.float64],
+    neighbours: npt.NDArray[Any],
+    distances: npt.NDArray[Any],
     scale: npt.NDArray[np.float64],
     scale_of_all: npt.NDArray[np.float64],
 ) -> sp.csr_matrix:
@@ -144,21 +150,29 @@ def directed_weights(
         scale_of_all: `(N,)`.
 
     Returns:
-        `(R, N)` float32.
+        `(R, N)` float32, its indices int32 where they fit.
 
     Example:
         >>> directed_weights(np.array([[1]]), np.array([[0.0]]), np.ones(1), np.ones(3)).toarray()
         array([[0., 1., 0.]], dtype=float32)
     """
-    # s_i s_j in float64 can neither overflow nor vanish for float32 distances
-    products = scale[:, None] * scale_of_all[neighbours]
-    exponents = np.full(distances.shape, _LARGEST_EXPONENT)
-    np.divide(distances**2, products, out=exponents, where=products > 0)
-    exponents[distances == 0] = 0.0
-    values = np.exp(-np.minimum(exponents, _LARGEST_EXPONENT)).astype(np.float32)
     n_rows, k = neighbours.shape
-    pointers = np.arange(n_rows + 1) * k
-    return sp.csr_matrix((values.ravel(), neighbours.ravel(), pointers), shape=(n_rows, len(scale_of_all)))
+    values = np.empty((n_rows, k), np.float32)
+
+    def weigh(part: slice) -> None:
+        # s_i s_j in float64 can neither overflow nor vanish for float32 distances
+        lengths = distances[part].astype(np.float64)
+        products = scale[part, None] * scale_of_all[neighbours[part]]
+        exponents = np.full(lengths.shape, _LARGEST_EXPONENT)
+        np.divide(lengths**2, products, out=exponents, where=products > 0)
+        exponents[lengths == 0] = 0.0
+        values[part] = np.exp(-np.minimum(exponents, _LARGEST_EXPONENT))
+
+    each(weigh, slices(n_rows, _ROWS))
+    narrow = np.int32 if max(n_rows * k, len(scale_of_all)) < 2**31 else np.int64
+    pointers = np.arange(n_rows + 1, dtype=narrow) * narrow(k)
+    columns = neighbours.astype(narrow, copy=False).ravel()
+    return sp.csr_matrix((values.ravel(), columns, pointers), shape=(n_rows, len(scale_of_all)))
 
 
 def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix) -> sp.csr_matrix:
@@ -173,13 +187,32 @@ def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix) -> sp.csr
 
     Example:
         >>> directed = sp.csr_matrix([[0.0, 1.0], [0.5, 0.0]])
-        >>> symmetric_weights(directed, directed.T).toarray()
+        >>> symmetric_weights(directed, directed.T.tocsr()).toarray()
         array([[0., 1.],
                [1., 0.]])
     """
-    weights = directed.maximum(reverse).tocsr()
-    weights.sort_indices()
-    return weights
+    n_rows = directed.shape[0]
+    longest = directed.nnz + reverse.nnz
+    narrow = np.int32 if max(longest, directed.shape[1]) < 2**31 else np.int64
+    # of what is allocated, only what is written to takes memory
+    indices, values = np.empty(longest, narrow), np.empty(longest, directed.dtype)
+    pointers = np.zeros(n_rows + 1, narrow)
+    end = 0
+    for part in slices(n_rows, _ROWS):
+        block = _rows(directed, part).maximum(_rows(reverse, part)).tocsr()
+        block.sort_indices()
+        indices[end : end + block.nnz], values[end : end + block.nnz] = block.indices, block.data
+        pointers[part.start + 1 : part.stop + 1] = block.indptr[1:] + narrow(end)
+        end += block.nnz
+    return sp.csr_matrix((values[:end], indices[:end], pointers), shape=directed.shape)
+
+
+def _rows(matrix: sp.csr_matrix, part: slice) -> sp.csr_matrix:
+    """Some rows; their values are not copied."""
+    pointers = matrix.indptr[part.start : part.stop + 1]
+    span = slice(int(pointers[0]), int(pointers[-1]))
+    shape = (part.stop - part.start, matrix.shape[1])
+    return sp.csr_matrix((matrix.data[span], matrix.indices[span], pointers - pointers[0]), shape=shape)
 
 
 def transition_matrix(weights: sp.csr_matrix, *, start: int = 0) -> sp.csr_matrix:
@@ -201,15 +234,38 @@ def transition_matrix(weights: sp.csr_matrix, *, start: int = 0) -> sp.csr_matri
                [1.  , 0.  , 0.  ],
                [1.  , 0.  , 0.  ]], dtype=float32)
     """
-    degree = weighted_degree(weights)
+    return normalised(weights, weighted_degree(weights), start=start)
+
+
+def normalised(
+    weights: sp.csr_matrix, degree: npt.NDArray[np.float64], *, start: int = 0, in_place: bool = False
+) -> sp.csr_matrix:
+    """`transition_matrix` where the degree is known.
+
+    Args:
+        weights: `(R, N)`.
+        degree: `(R,)` of `weighted_degree`.
+        start: the point of the first row.
+        in_place: overwrite the weights, which are float32 then.
+
+    Example:
+        >>> weights = sp.csr_matrix([[0.0, 1.0], [1.0, 0.0]])
+        >>> normalised(weights, np.array([1.0, 1.0])).toarray()
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)
+    """
     isolated = degree == 0
     if isolated.any():
         stay = np.flatnonzero(isolated)
         diagonal = (np.ones(len(stay), weights.dtype), (stay, start + stay))
         weights = (weights + sp.csr_matrix(diagonal, shape=weights.shape)).tocsr()
         degree = np.where(isolated, 1.0, degree)
-    values = weights.data / np.repeat(degree, np.diff(weights.indptr))
-    return sp.csr_matrix((values.astype(np.float32), weights.indices, weights.indptr), shape=weights.shape)
+    values = weights.data if in_place and weights.dtype == np.float32 else np.empty(weights.nnz, np.float32)
+    for part in slices(len(degree), _ROWS):
+        pointers = weights.indptr[part.start : part.stop + 1]
+        span = slice(int(pointers[0]), int(pointers[-1]))
+        values[span] = weights.data[span] / np.repeat(degree[part], np.diff(pointers))
+    return sp.csr_matrix((values, weights.indices, weights.indptr), shape=weights.shape)
 
 
 def centrality(weights: sp.csr_matrix) -> FloatArray:

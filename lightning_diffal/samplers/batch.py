@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ EXPLORED = 3.0
 
 _OUTLIERS = 0.1  # share of the points, the least central ones
 _ROWS = 1024  # rows of the graph read at a time
+_SORTED_FIRST = 2**14
 
 
 class Batch(NamedTuple):
@@ -171,16 +173,29 @@ def _tiers(nodes: IntArray, held: IntArray, n_nodes: int) -> IntArray:
     return tiers + np.bincount(held, minlength=n_nodes)[nodes]
 
 
+def _best_first(scores: FloatArray) -> Iterator[IntArray]:
+    """Positions in the order of falling scores, equal ones as they come; a block at a time."""
+    start = 0
+    if len(scores) > 4 * _SORTED_FIRST:  # all are rarely wanted, and sorting them takes longer than the rest
+        limit = -np.partition(-scores, _SORTED_FIRST)[_SORTED_FIRST]
+        best = np.flatnonzero(scores >= limit)
+        best = best[np.argsort(-scores[best], kind="stable")]
+        for start in range(0, len(best), _ROWS):
+            yield best[start : start + _ROWS]
+        start = len(best)
+    order = np.argsort(-scores, kind="stable")
+    for first in range(start, len(order), _ROWS):
+        yield order[first : first + _ROWS]
+
+
 def _spread(transition: sp.csr_matrix | ShardedRows, nodes: IntArray, scores: FloatArray, size: int) -> IntArray:
     """Positions in `nodes` of the best, no two adjacent; filled up with the best left where such run out."""
     blocked: BoolArray = np.zeros(transition.shape[0], dtype=bool)
     chosen: list[int] = []
     passed_over: list[int] = []
-    order = np.argsort(-scores, kind="stable")  # equal scores: in the order of the keys
-    for start in range(0, len(order), _ROWS):
+    for block in _best_first(scores):
         if len(chosen) == size:
             break
-        block = order[start : start + _ROWS]
         rows = transition[nodes[block]]  # not one by one: other processes may hold them
         for row, position in enumerate(block):
             if len(chosen) == size:
