@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     from lightning_diffal.exceptions import ConfigurationError
     from lightning_diffal.report import html_report  # torch takes seconds
-    from lightning_diffal.selection.files import load_features
+    from lightning_diffal.selection.embeddings import load_features
 
     source: Path = options.source
     out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))

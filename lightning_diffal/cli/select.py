@@ -43,8 +43,21 @@ def add_parser(commands: Any) -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--features", type=Path, required=True, help="embeddings (N, D): .npy, or .npz")
-    parser.add_argument("--key", help="name of the array in an .npz that holds several")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="embeddings (N, D): .npy, .npz or .parquet; several files, or a folder of them, are read as one array",
+    )
+    parser.add_argument("--key", help="name of the array in an .npz that holds several, or of a Parquet file's column")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep finished stages here: a choice that was killed goes on, the next one starts with the graph",
+    )
     parser.add_argument(
         "--labels",
         type=Path,
@@ -81,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"The sampler {options.sampler} does not take {names}.") from None
     if options.seed < 0:
         raise ConfigurationError(f"Expected --seed to be at least 0, but got {options.seed}.")
-    inputs = [options.features, *options.labels, *options.pending, *([options.ids] if options.ids else [])]
+    inputs = [*options.features, *options.labels, *options.pending, *([options.ids] if options.ids else [])]
     check_out(options.out, inputs)
     chosen = select_from_files(
         options.features,
@@ -93,7 +106,40 @@ def _run(options: argparse.Namespace) -> int:
         class_names=options.class_names,
         sampler=sampler,
         seed=options.seed,
+        work=options.work,
+        progress=_Bars(),
     )
     chosen.write(options.out)
     print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")
     return 0
+
+
+_WORDS = {
+    "reading": "reading the features",
+    "sample": "true neighbours of a sample",
+    "axes": "projecting on principal axes",
+    "groups": "grouping the points",
+    "search": "searching neighbours",
+    "graph": "building the graph",
+}
+
+
+class _Bars:
+    """A bar for each stage that takes more than a second, with the time that is left."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        try:
+            from tqdm import tqdm
+        except ModuleNotFoundError:
+            return
+        if stage != self._stage:
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=_WORDS.get(stage, stage), unit=" points", unit_scale=True, delay=1.0)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+            self._stage = ""

@@ -14,7 +14,8 @@ from lightning_diffal.graph.sharded import sharded_graph
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, find_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.rows import RowView
+from lightning_diffal.utils.rows import RowView, read_when_needed
+from lightning_diffal.utils.stages import current_stages
 
 _COPIED_VALUES = 2**24  # of features that are put in another order by copying them
 
@@ -58,7 +59,10 @@ def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
     """
     representatives, inverse, _ = graph.collapse_duplicates(features)
     large = len(representatives) * features.shape[1] > _COPIED_VALUES
-    nodes: Any = RowView(features, representatives) if large else features[representatives]
+    if read_when_needed(features) and len(representatives) == len(features):
+        nodes: Any = features  # they are in order
+    else:
+        nodes = RowView(features, representatives) if large else features[representatives]
     shards = current_shards()
     if shards is not None:
         own = shards.bounds(len(nodes))[shards.rank : shards.rank + 2]
@@ -103,5 +107,6 @@ def neighbor_lists(
         generator=np.random.default_rng(0),
         rows=rows,
         shards=current_shards(),
+        stages=current_stages(),
     )
     return found._replace(distances=np.sqrt(2 * found.distances)) if metric == "cosine" else found

@@ -13,6 +13,8 @@ import scipy.sparse as sp
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.rows import read_when_needed
+from lightning_diffal.utils.stages import Stages, current_stages
 from lightning_diffal.utils.threads import each, slices
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
@@ -24,7 +26,7 @@ _BLOCK_VALUES = 2**22
 _ROWS = 2**16  # of a matrix at a time
 
 
-def collapse_duplicates(features: npt.ArrayLike) -> tuple[IntArray, IntArray, IntArray]:
+def collapse_duplicates(features: Any) -> tuple[IntArray, IntArray, IntArray]:
     """Group exactly equal rows into nodes (`-0.0` equals `0.0`).
 
     Exact duplicates are each other's nearest neighbours, so that a group of more than `k` copies would become an
@@ -32,7 +34,8 @@ def collapse_duplicates(features: npt.ArrayLike) -> tuple[IntArray, IntArray, In
     the rows leaves the list of nodes as it is.
 
     Args:
-        features: `(N, D)` finite numbers.
+        features: `(N, D)` finite numbers. Where they are read from files when needed, the nodes stay in their order,
+            so that files are read from their beginning to their end.
 
     Returns:
         representatives: `(U,)` the first row of each node.
@@ -47,6 +50,8 @@ def collapse_duplicates(features: npt.ArrayLike) -> tuple[IntArray, IntArray, In
         >>> bool(inverse[0] == inverse[2]), sorted(multiplicity.tolist())
         (True, [1, 2])
     """
+    if read_when_needed(features):
+        return _in_order(features)
     matrix = np.asarray(features)
     if matrix.ndim != 2:
         raise ConfigurationError(f"Expected argument `features` of shape (N, D), but got {matrix.shape}.")
@@ -60,6 +65,23 @@ def collapse_duplicates(features: npt.ArrayLike) -> tuple[IntArray, IntArray, In
             matrix + 0.0, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
     return first.astype(np.int64), inverse.reshape(-1).astype(np.int64), multiplicity.astype(np.int64)
+
+
+def _in_order(rows: Any) -> tuple[IntArray, IntArray, IntArray]:
+    hashes = np.empty(len(rows), np.uint64)
+    stages = current_stages() or Stages()
+    for part in stages.counted("reading", slices(len(rows), max(1, _BLOCK_VALUES // rows.shape[1])), len(rows)):
+        hashes[part] = _row_hashes(np.asarray(rows[part], np.float32))
+    _, first, inverse, multiplicity = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(-1)
+    copies = np.flatnonzero(first[inverse] != np.arange(len(rows)))
+    for part in slices(len(copies), max(1, _BLOCK_VALUES // rows.shape[1])):
+        if not np.array_equal(rows[copies[part]], rows[first[inverse[copies[part]]]]):
+            raise RuntimeError("Two different rows have the same hash of 64 bits. Load the features into memory.")
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order].astype(np.int64), rank[inverse].astype(np.int64), multiplicity[order].astype(np.int64)
 
 
 def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.csr_matrix:
@@ -198,7 +220,8 @@ def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix) -> sp.csr
     indices, values = np.empty(longest, narrow), np.empty(longest, directed.dtype)
     pointers = np.zeros(n_rows + 1, narrow)
     end = 0
-    for part in slices(n_rows, _ROWS):
+    stages = current_stages() or Stages()
+    for part in stages.counted("graph", slices(n_rows, _ROWS), n_rows):
         block = _rows(directed, part).maximum(_rows(reverse, part)).tocsr()
         block.sort_indices()
         indices[end : end + block.nnz], values[end : end + block.nnz] = block.indices, block.data

@@ -28,6 +28,7 @@ from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows, finite_rows, scaled_points
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.rows import read_when_needed
 from lightning_diffal.utils.stages import Stages
 
 __all__ = ["NeighborBackend", "Neighbors", "auto_backend", "find_neighbors", "nearest_neighbors", "nearest_rows"]
@@ -164,6 +165,11 @@ def find_neighbors(
             raise ConfigurationError("Expected `backend` 'exact' or 'faiss' with argument `rows`, but got a callable.")
         return _by_callable(backend, finite_rows(features), k, metric, generator)
     name = auto_backend(n_points, n_dimensions, device=device) if backend == "auto" else backend
+    if name == "pynndescent" and read_when_needed(features) and n_points * n_dimensions > 2**30:
+        raise ConfigurationError(
+            f"Features of {n_points:,} points that are read from files need faiss: "
+            'pip install "lightning-diffal[faiss]".'
+        )
     if rows is not None and name == "pynndescent":
         raise ConfigurationError(f"Expected `backend` 'exact' or 'faiss' with argument `rows`, but got {name!r}.")
     if name == "faiss" and n_points >= LISTS_FROM:
@@ -318,7 +324,8 @@ def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "eu
     if not len(targets) or not len(queries):
         return nearest
     used = np.concatenate([queries, targets])
-    points = scaled_points(finite_rows(np.asarray(features)[used]), metric)[0].astype(np.float64)
+    taken = features[used] if read_when_needed(features) else np.asarray(features)[used]
+    points = scaled_points(finite_rows(taken), metric)[0].astype(np.float64)
     points -= np.median(points[:4096], axis=0)
     sources, sinks = points[: len(queries)], points[len(queries) :]
     sink_norms = np.einsum("ij,ij->i", sinks, sinks)

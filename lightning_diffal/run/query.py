@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError
+from lightning_diffal.graph.kept import keeping_graphs
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.model_pass import ModelPass, shown_to_sampler
 from lightning_diffal.run.reporting import keep_for_report
@@ -83,7 +84,8 @@ def ask(context: RunContext, query_size: int, model_pass: ModelPass) -> Query:
         )
         generator = generator_of(state.seed, _SELECTION, state.round)
         announce(f"choosing {query_size}")
-        chosen = context.settings.sampler.select(known, query_size, generator)
+        with keeping_graphs(None if context.folder is None else context.folder.path / "graph"):
+            chosen = context.settings.sampler.select(known, query_size, generator)
         query = with_suggestions(checked_query(chosen, known, query_size), known)
         keep_for_report(context, known, query)
         return query

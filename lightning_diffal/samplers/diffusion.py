@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal
 
 import numpy as np
 
 from lightning_diffal import diffusion
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.graph.kept import graph_of
 from lightning_diffal.graph.point_graph import PointGraph, build_point_graph, neighbor_lists
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, auto_backend, check_search, nearest_rows
 from lightning_diffal.processes.shards import current_shards
@@ -18,6 +18,7 @@ from lightning_diffal.samplers.batch import EXPLORED, coverage, guidance, mean_c
 from lightning_diffal.samplers.points import check_choice, check_count, check_features
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.phases import announce
+from lightning_diffal.utils.rows import digest_of
 
 __all__ = ["DiffusionSampler"]
 
@@ -54,7 +55,8 @@ class DiffusionSampler(ScoreSampler):
     `mean_label_equivalents` of the candidates before it, and `neighbor_recall`, the share of the true neighbours that
     the graph was made of, measured on a sample where the search is not exact.
 
-    The graph of the last features is kept and used again where they did not change (a frozen backbone).
+    The graph of the last features is kept and used again where they did not change (a frozen backbone), by other
+    samplers of the same settings too, and in a run after a resume.
 
     Args:
         n_neighbors: neighbours of each point in the graph. With 30, and 20 steps, more points of rare classes were
@@ -243,7 +245,12 @@ class DiffusionSampler(ScoreSampler):
         if stale if shards is None else shards.any(stale):  # all build it, or none
             self._kept = None  # free it first
             announce("searching neighbours")
-            self._kept = (source, self._build(features))
+            own, ours = type(self), DiffusionSampler
+            named = isinstance(self.backend, str) and own._lists is ours._lists and own._build is ours._build
+            if shards is None and named:
+                self._kept = (source, graph_of(repr(source), lambda: self._build(features)))
+            else:
+                self._kept = (source, self._build(features))
         assert self._kept is not None
         return self._kept[1]
 
@@ -267,8 +274,7 @@ class DiffusionSampler(ScoreSampler):
 
     def _source(self, features: FloatArray, shards: Any) -> tuple[Any, ...]:
         """What a graph was made of."""
-        digest = hashlib.blake2b(np.ascontiguousarray(features).data, digest_size=16).digest()
-        return (digest, features.shape, self.n_neighbors, self.metric, self.backend, shards)
+        return (digest_of(features), self.n_neighbors, self.metric, self.backend, shards)
 
     def _build(self, features: FloatArray) -> PointGraph:
         return build_point_graph(features, self._lists)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.matrices import float32_rows
+from lightning_diffal.utils.rows import read_when_needed
 
 __all__ = ["QueryData"]
 
@@ -99,7 +100,7 @@ class QueryData:
             "candidates": candidates,
             "pending": pending,
         }.items():
-            if value is not None:
+            if value is not None and not read_when_needed(value):
                 value = value.view()
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
@@ -146,6 +147,9 @@ def _to_numpy(value: Any) -> npt.NDArray[Any]:
 def _float_matrix(name: str, value: Any) -> FloatArray | None:
     if value is None:
         return None
+    if read_when_needed(value):
+        lazy: FloatArray = value
+        return lazy  # the search refuses what is not finite
     matrix = _to_numpy(value)
     if matrix.ndim != 2:
         raise ConfigurationError(f"Expected argument `{name}` to have two dimensions, but got shape {matrix.shape}.")

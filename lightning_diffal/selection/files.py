@@ -1,83 +1,24 @@
-"""Reading the files of a selection without a model: embeddings, labels, ids, points that wait for a label."""
+"""Reading the files of a selection without a model: labels, ids, points that wait for a label."""
 
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
+from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError
 from lightning_diffal.labels.ids import unique_ids
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, holds_several, parts_of
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Row, Table, read_table
-from lightning_diffal.utils.aliases import FloatArray
-from lightning_diffal.utils.array_files import check_array_sizes
-from lightning_diffal.utils.matrices import float32_rows
 
-__all__ = ["Known", "check_out", "load_features", "read_ids", "read_labels", "read_pending"]
+__all__ = ["Known", "check_out", "read_ids", "read_labels", "read_pending"]
 
 PathLike = str | os.PathLike[str]
 
 _ASKED_BY_US = "suggested_label"  # a column that only our own query files have
-
-
-def load_features(path: PathLike, key: str | None = None) -> FloatArray:
-    """Embeddings out of a file of numpy.
-
-    Args:
-        path: `.npy`, or `.npz`.
-        key: of the array in an `.npz` that holds several.
-
-    Returns:
-        `(N, D)` float32.
-
-    Raises:
-        ConfigurationError: no such file, no array of numbers `(N, D)`, or Python objects in it.
-        FeatureError: values that are not finite.
-    """
-    try:
-        check_array_sizes(path)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                array = loaded[_key_of(Path(path), loaded.files, key)]
-        else:
-            array = loaded
-    except ConfigurationError:
-        raise
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise ConfigurationError(f"{path} is damaged ({error}): copy or write it again.") from None
-    except (ValueError, EOFError):  # numpy's own words propose to unpickle it
-        raise ConfigurationError(f"{path} is no .npy or .npz file of numbers.") from None
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
-        raise ConfigurationError(
-            f"Expected {path} to hold numbers of shape (N, D), one row a point, but got {array.dtype} of shape "
-            f"{array.shape}."
-        )
-    matrix, wrong = float32_rows(array)
-    if len(wrong):
-        raise FeatureError(
-            f"{path} holds NaN or infinity in {len(wrong)} of {len(matrix)} rows, the first at {wrong[:5].tolist()}."
-        )
-    return matrix
-
-
-def _key_of(path: Path, keys: list[str], key: str | None) -> str:
-    if key is None and len(keys) == 1:
-        return keys[0]
-    if key not in keys:
-        raise ConfigurationError(f"{path} holds the arrays {', '.join(keys)}: say which with `key`, but got {key!r}.")
-    assert key is not None, "it is one of them"
-    return key
 
 
 def check_out(path: Path, inputs: Iterable[PathLike] = ()) -> None:

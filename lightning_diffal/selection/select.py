@@ -14,14 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.graph.kept import keeping_graphs
 from lightning_diffal.neighbors.backends import has_faiss
 from lightning_diffal.neighbors.projection import projected_search
 from lightning_diffal.samplers import DiffusionSampler, Query, QueryData, QuerySampler
-from lightning_diffal.selection.files import check_out, load_features, read_ids, read_labels, read_pending
+from lightning_diffal.selection.embeddings import load_features
+from lightning_diffal.selection.files import check_out, read_ids, read_labels, read_pending
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.write import QueryRow, add_rows, query_rows
 from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.rows import digest_of
 from lightning_diffal.utils.seeding import generator_of
+from lightning_diffal.utils.stages import Progress, Stages
 
 __all__ = ["Selection", "select_from_files"]
 
@@ -78,7 +82,7 @@ def _count(phases: npt.NDArray[Any], phase: str) -> str:
 
 
 def select_from_files(
-    features: PathLike,
+    features: PathLike | Sequence[PathLike],
     query_size: int,
     *,
     labels: Iterable[PathLike] = (),
@@ -88,22 +92,29 @@ def select_from_files(
     class_names: Sequence[str] | None = None,
     sampler: QuerySampler | None = None,
     seed: int = 0,
+    work: PathLike | None = None,
+    progress: Progress | None = None,
 ) -> Selection:
     r"""Choose points to label next from embeddings and labels in files.
 
     Args:
-        features: `.npy` with an array `(N, D)`, or `.npz`; nothing in it is unpickled.
+        features: `.npy` with an array `(N, D)`, `.npz`, or `.parquet` with a column of vectors; a folder of such files,
+            or a list of them, is read as one array. Nothing is unpickled. More than 2 GiB of `.npy` files are mapped
+            and not loaded.
         query_size: how many points to choose.
         labels: CSV or JSON lines with columns `id` or `index` and `label`, among them query files that were filled in:
             of these a row without a label counts as asked and not answered. Without any label the choice covers the
             data.
         ids: a name for each point: one a line, or a CSV with a column `id`. Default: positions are the names.
         pending: further points asked already: one id a line, or a CSV with a column `id` or `index`.
-        key: of the array in an `.npz` that holds several.
+        key: of the array in an `.npz` that holds several, or of the column in a Parquet file.
         class_names: of all classes. Default: those that stand in `labels`, or numbers where all are numbers.
         sampler: one that needs features only. Default: `DiffusionSampler()`. Where faiss is not installed, its
             `backend="auto"` means, for more than 20,000 points, neighbours shortlisted along 64 principal axes.
         seed: breaks ties.
+        work: a folder for finished stages of the search and for the graph. A choice that was killed goes on from
+            there, and the next choice from the same features starts with the graph. It may be deleted at any time.
+        progress: is called with the name of a stage, how many points are done, and how many there are.
 
     Returns:
         The choice; `write` writes the query file.
@@ -131,7 +142,9 @@ def select_from_files(
             "embeddings: take one that needs features, or use `ActiveLearning`."
         )
     matrix = load_features(features, key)
-    if isinstance(sampler, DiffusionSampler) and sampler.backend == "auto" and len(matrix) > _LARGE and not has_faiss():
+    if not isinstance(sampler, DiffusionSampler):
+        matrix = np.asarray(matrix, np.float32)  # the others need all of it at once
+    elif sampler.backend == "auto" and len(matrix) > _LARGE and not has_faiss():
         sampler = copy.copy(sampler)  # pynndescent compiles longer than all of this takes
         sampler.backend = partial(projected_search, metric=sampler.metric)
     names = None if ids is None else read_ids(Path(ids), len(matrix))
@@ -154,7 +167,16 @@ def select_from_files(
         pending=asked,
         num_classes=known.num_classes or 0,
     )
-    query = sampler.select(data, min(query_size, len(data.candidates)), generator_of(seed, _SELECTION, len(labelled)))
+    size = min(query_size, len(data.candidates))
+    source = "" if work is None else f"{digest_of(matrix)} {_settings(sampler)}"
+    stages = Stages(None if work is None else Path(work) / "search", source=source, progress=progress)
+    with stages.used(), keeping_graphs(work):
+        query = sampler.select(data, size, generator_of(seed, _SELECTION, len(labelled)))
     id_of: Callable[[int], str] = str if names is None else names.__getitem__
     rows = query_rows(query.indices.tolist(), query, id_of, known.labels.get, known.class_names)
     return Selection(query, rows, data, known.class_names)
+
+
+def _settings(sampler: QuerySampler) -> str:
+    """What a search depends on beside the features."""
+    return repr([getattr(sampler, name, None) for name in ("n_neighbors", "metric", "backend")])

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.threads import slices
 
 __all__ = ["float32_rows"]
 
@@ -24,4 +25,5 @@ def float32_rows(matrix: npt.NDArray[Any]) -> tuple[FloatArray, IntArray]:
     """
     with np.errstate(over="ignore"):
         values: FloatArray = matrix.astype(np.float32, copy=False)
-    return values, np.flatnonzero(~np.isfinite(values).all(axis=1))
+    wrong = [np.flatnonzero(~np.isfinite(values[part]).all(axis=1)) + part.start for part in slices(len(values), 2**16)]
+    return values, np.concatenate(wrong) if wrong else np.empty(0, np.int64)

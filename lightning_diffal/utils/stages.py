@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy.typing as npt
 
 from lightning_diffal.utils.files import replacing
 
-__all__ = ["Stages"]
+__all__ = ["Progress", "Stages", "current_stages"]
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, how many points are done, and how many there are."""
@@ -133,3 +135,20 @@ class Stages:
             yield part
             if self._progress is not None:
                 self._progress(stage, part.stop, total)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Let searches within the block take these stages: see `current_stages`."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+
+_current: ContextVar[Stages | None] = ContextVar("stages", default=None)
+
+
+def current_stages() -> Stages | None:
+    """The stages that a search takes; `None` where nobody keeps any."""
+    return _current.get()
