@@ -84,6 +84,7 @@ def _run(options: argparse.Namespace) -> int:
     from lightning_diffal.exceptions import ConfigurationError
     from lightning_diffal.selection.files import check_out
     from lightning_diffal.selection.select import select_from_files
+    from lightning_diffal.utils.phases import listening
 
     given = {"metric": options.metric, "n_neighbors": options.n_neighbors}
     given = {name: value for name, value in given.items() if value is not None}
@@ -96,32 +97,22 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"Expected --seed to be at least 0, but got {options.seed}.")
     inputs = [*options.features, *options.labels, *options.pending, *([options.ids] if options.ids else [])]
     check_out(options.out, inputs)
-    chosen = select_from_files(
-        options.features,
-        options.query_size,
-        labels=options.labels,
-        ids=options.ids,
-        pending=options.pending,
-        key=options.key,
-        class_names=options.class_names,
-        sampler=sampler,
-        seed=options.seed,
-        work=options.work,
-        progress=_Bars(),
-    )
+    with listening(_Bars()):
+        chosen = select_from_files(
+            options.features,
+            options.query_size,
+            labels=options.labels,
+            ids=options.ids,
+            pending=options.pending,
+            key=options.key,
+            class_names=options.class_names,
+            sampler=sampler,
+            seed=options.seed,
+            work=options.work,
+        )
     chosen.write(options.out)
     print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")
     return 0
-
-
-_WORDS = {
-    "reading": "reading the features",
-    "sample": "true neighbours of a sample",
-    "axes": "projecting on principal axes",
-    "groups": "grouping the points",
-    "search": "searching neighbours",
-    "graph": "building the graph",
-}
 
 
 class _Bars:
@@ -131,14 +122,16 @@ class _Bars:
         self._stage = ""
         self._bar: Any = None
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int | None, total: int | None) -> None:
+        if done is None or total is None:
+            return
         try:
             from tqdm import tqdm
         except ModuleNotFoundError:
             return
         if stage != self._stage:
             self._stage = stage
-            self._bar = tqdm(total=total, desc=_WORDS.get(stage, stage), unit=" points", unit_scale=True, delay=1.0)
+            self._bar = tqdm(total=total, desc=stage, unit=" points", unit_scale=True, delay=1.0)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._bar.close()

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.rows import read_when_needed
-from lightning_diffal.utils.stages import Stages, current_stages
+from lightning_diffal.utils.stages import counted
 from lightning_diffal.utils.threads import each, slices
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
@@ -69,8 +69,7 @@ def collapse_duplicates(features: Any) -> tuple[IntArray, IntArray, IntArray]:
 
 def _in_order(rows: Any) -> tuple[IntArray, IntArray, IntArray]:
     hashes = np.empty(len(rows), np.uint64)
-    stages = current_stages() or Stages()
-    for part in stages.counted("reading", slices(len(rows), max(1, _BLOCK_VALUES // rows.shape[1])), len(rows)):
+    for part in counted("reading features", slices(len(rows), max(1, _BLOCK_VALUES // rows.shape[1])), len(rows)):
         hashes[part] = _row_hashes(np.asarray(rows[part], np.float32))
     _, first, inverse, multiplicity = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
@@ -220,8 +219,7 @@ def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix) -> sp.csr
     indices, values = np.empty(longest, narrow), np.empty(longest, directed.dtype)
     pointers = np.zeros(n_rows + 1, narrow)
     end = 0
-    stages = current_stages() or Stages()
-    for part in stages.counted("graph", slices(n_rows, _ROWS), n_rows):
+    for part in counted("building the graph", slices(n_rows, _ROWS), n_rows):
         block = _rows(directed, part).maximum(_rows(reverse, part)).tocsr()
         block.sort_indices()
         indices[end : end + block.nnz], values[end : end + block.nnz] = block.indices, block.data

@@ -17,7 +17,7 @@ from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
-from lightning_diffal.utils.stages import Stages
+from lightning_diffal.utils.stages import Stages, counted
 from lightning_diffal.utils.threads import slices
 
 __all__ = ["Found", "Sharing", "list_search"]
@@ -165,7 +165,7 @@ class _Lists:
         n_points = len(self._points)
         stored = self._stages.array("projected", (n_points, self._axes.n_axes), np.float32)
         if self._stages.facts("projected") != {"n_axes": self._axes.n_axes}:
-            for part in self._stages.counted("axes", slices(n_points, self._points.block), n_points):
+            for part in counted("projecting on principal axes", slices(n_points, self._points.block), n_points):
                 stored[part] = self._axes.project(self._points[part])
             self._stages.finish("projected", n_axes=self._axes.n_axes)
         return stored
@@ -192,7 +192,7 @@ class _Lists:
         if self._stages.facts("grouped") is None:
             start, end = (0, n_points) if shards is None else shards.bounds(n_points)[shards.rank : shards.rank + 2]
             own = slices(int(end - start), 4 * _QUERIES)
-            for part in self._stages.counted("groups", own, int(end - start)):
+            for part in counted("grouping points", own, int(end - start)):
                 rows = slice(int(start) + part.start, int(start) + part.stop)
                 group[rows] = self._nearest_groups(self._codes(rows), 1)[0][:, 0]
             if shards is not None:
@@ -271,7 +271,7 @@ class _Lists:
         by_group = np.argsort(self._group[rows], kind="stable")
         done = (stages.facts("searched") or {"done": 0})["done"]
         parts = [part for part in slices(n_rows, _QUERIES) if part.stop > done]
-        for number, part in enumerate(stages.counted("search", parts, n_rows), start=1):
+        for number, part in enumerate(counted("searching neighbours", parts, n_rows), start=1):
             places = by_group[part]
             found = self._shortlist(rows[places], probed, width)
             nearest, lengths = nearest_of(self._points, rows[places], found, k, keys=keys)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.stages import Stages, current_stages
+from lightning_diffal.utils.stages import counted
 from lightning_diffal.utils.threads import slices
 
 __all__ = ["RecallSample"]
@@ -41,7 +41,7 @@ class RecallSample:
         width = min(n_points, k + 1 + _SPARE)
         best = np.full((len(self.rows), width), np.inf, np.float32)
         found = np.full((len(self.rows), width), -1, np.int64)
-        for part in (current_stages() or Stages()).counted("sample", slices(n_points, points.block), n_points):
+        for part in counted("true neighbours of a sample", slices(n_points, points.block), n_points):
             squared, places = _nearest(faiss, queries, points[part] - centre, min(width, part.stop - part.start))
             squared, places = np.hstack([best, squared]), np.hstack([found, places + part.start])
             order = np.argpartition(squared, width - 1, axis=1)[:, :width]

@@ -103,10 +103,10 @@ def _read(path: Path, key: str | None) -> npt.NDArray[Any]:
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ConfigurationError(f"{path} is damaged ({error}): copy or write it again.") from None
     except (ValueError, EOFError):  # numpy's own words propose to unpickle it
-        raise ConfigurationError(f"{path} is not an .npy or .npz file of numbers.") from None
+        raise ConfigurationError(f"{path} is no .npy or .npz file of numbers.") from None
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
         raise ConfigurationError(
-            f"Expected {path} to hold numbers of shape (N, D), one row per point, but got {array.dtype} of shape "
+            f"Expected {path} to hold numbers of shape (N, D), one row a point, but got {array.dtype} of shape "
             f"{array.shape}."
         )
     return array
@@ -136,7 +136,7 @@ def _of_parquet(path: Path, key: str | None) -> npt.NDArray[Any]:
             or arrow.types.is_fixed_size_list(field.type)
         ]
         name = _key_of(path, vectors, key, "columns of vectors")
-        blocks = []
+        blocks: list[npt.NDArray[Any]] = []
         for batch in file.iter_batches(columns=[name]):
             column = batch.column(0)
             if column.null_count or column.flatten().null_count:

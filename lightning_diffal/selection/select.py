@@ -25,7 +25,7 @@ from lightning_diffal.spreadsheets.write import QueryRow, add_rows, query_rows
 from lightning_diffal.utils.files import replacing
 from lightning_diffal.utils.rows import digest_of
 from lightning_diffal.utils.seeding import generator_of
-from lightning_diffal.utils.stages import Progress, Stages
+from lightning_diffal.utils.stages import Stages
 
 __all__ = ["Selection", "select_from_files"]
 
@@ -93,7 +93,6 @@ def select_from_files(
     sampler: QuerySampler | None = None,
     seed: int = 0,
     work: PathLike | None = None,
-    progress: Progress | None = None,
 ) -> Selection:
     r"""Choose points to label next from embeddings and labels in files.
 
@@ -114,7 +113,6 @@ def select_from_files(
         seed: breaks ties.
         work: a folder for finished stages of the search and for the graph. A choice that was killed goes on from
             there, and the next choice from the same features starts with the graph. It may be deleted at any time.
-        progress: is called with the name of a stage, how many points are done, and how many there are.
 
     Returns:
         The choice; `write` writes the query file.
@@ -169,8 +167,8 @@ def select_from_files(
     )
     size = min(query_size, len(data.candidates))
     source = "" if work is None else f"{digest_of(matrix)} {_settings(sampler)}"
-    stages = Stages(None if work is None else Path(work) / "search", source=source, progress=progress)
-    with stages.used(), keeping_graphs(work):
+    stages = Stages(None if work is None else Path(work) / "search", source=source)
+    with stages.used(), keeping_graphs(None if work is None else Path(work)):
         query = sampler.select(data, size, generator_of(seed, _SELECTION, len(labelled)))
     id_of: Callable[[int], str] = str if names is None else names.__getitem__
     rows = query_rows(query.indices.tolist(), query, id_of, known.labels.get, known.class_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.phases import announce
 
-__all__ = ["Progress", "Stages", "current_stages"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, how many points are done, and how many there are."""
+__all__ = ["Stages", "counted", "current_stages"]
 
 
 class Stages:
@@ -26,7 +24,6 @@ class Stages:
     Args:
         folder: is made. `None`: arrays lie in memory, and nothing outlives the process.
         source: what the work is about; a folder of anything else is begun anew.
-        progress: is told how far each stage is.
 
     Example:
         >>> import tempfile
@@ -40,10 +37,9 @@ class Stages:
         ({'largest': 4}, [0, 1, 4], None)
     """
 
-    def __init__(self, folder: str | Path | None = None, *, source: str = "", progress: Progress | None = None) -> None:
+    def __init__(self, folder: str | Path | None = None, *, source: str = "") -> None:
         self._folder = None if folder is None else Path(folder)
         self._source = source
-        self._progress = progress
         self._facts: dict[str, dict[str, Any]] = {}
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         if self._folder is None:
@@ -123,19 +119,6 @@ class Stages:
         self._arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
         return self._arrays[name]
 
-    def counted(self, stage: str, parts: Iterable[slice], total: int) -> Iterator[slice]:
-        """The parts of a stage, told to `progress` as each is done.
-
-        Args:
-            stage: its name.
-            parts: slices of points.
-            total: how many points there are.
-        """
-        for part in parts:
-            yield part
-            if self._progress is not None:
-                self._progress(stage, part.stop, total)
-
     @contextmanager
     def used(self) -> Iterator[None]:
         """Let searches within the block take these stages: see `current_stages`."""
@@ -152,3 +135,26 @@ _current: ContextVar[Stages | None] = ContextVar("stages", default=None)
 def current_stages() -> Stages | None:
     """The stages that a search takes; `None` where nobody keeps any."""
     return _current.get()
+
+
+def counted(words: str, parts: Sequence[slice], total: int) -> Iterator[slice]:
+    """The parts of a piece of work; whoever listens is told how far it is.
+
+    Args:
+        words: what is being done.
+        parts: slices of points.
+        total: how many points there are.
+
+    Example:
+        >>> from lightning_diffal.utils.phases import listening
+        >>> with listening(lambda words, done, total: print(words, done, total)):
+        ...     _ = list(counted("counting", [slice(0, 2), slice(2, 3)], 3))
+        counting 0 3
+        counting 2 3
+        counting 3 3
+    """
+    if parts:
+        announce(words, parts[0].start, total)
+    for part in parts:
+        yield part
+        announce(words, part.stop, total)

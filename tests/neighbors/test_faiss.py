@@ -17,6 +17,7 @@ from lightning_diffal.neighbors.axes import Axes
 from lightning_diffal.neighbors.exact import exact_search, full_precision_product
 from lightning_diffal.neighbors.nearest import find_neighbors, nearest_neighbors
 from lightning_diffal.neighbors.rows import SearchedRows
+from lightning_diffal.utils.phases import listening
 from lightning_diffal.utils.stages import Stages
 
 faiss = pytest.importorskip("faiss")
@@ -168,16 +169,18 @@ def test_a_killed_search_goes_on_from_its_last_stage(tmp_path, monkeypatch, stop
         with pytest.raises(KilledError):
             find_neighbors(features, 5, backend="faiss", stages=Stages(tmp_path / "killed", source="x"))
     told = []
-    stages = Stages(tmp_path / "killed", source="x", progress=lambda *args: told.append(args))
-    found = find_neighbors(features, 5, backend="faiss", stages=stages)
+    with listening(lambda *args: told.append(args)):
+        found = find_neighbors(features, 5, backend="faiss", stages=Stages(tmp_path / "killed", source="x"))
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.distances, expected.distances)
     assert found.recall == expected.recall
     names = [name for name, _, _ in told]
-    assert "axes" not in names and ("groups" in names) == (stop_after in ("projected", "trained"))
-    assert told[-1] == ("search", 6000, 6000)
+    assert "projecting on principal axes" not in names and ("grouping points" in names) == (
+        stop_after in ("projected", "trained")
+    )
+    assert told[-1] == ("searching neighbours", 6000, 6000)
     if stop_after == "searched":
-        assert told[0][1] > 1000
+        assert told[0] == ("searching neighbours", 1000, 6000)
 
 
 def test_the_log_says_what_was_taken(caplog):
