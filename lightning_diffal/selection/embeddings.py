@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
+from lightning_diffal.utils.array_files import check_array_sizes
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.matrices import float32_rows
 from lightning_diffal.utils.rows import FileRows
@@ -113,6 +114,7 @@ def _read(path: Path, key: str | None) -> npt.NDArray[Any]:
 
 
 def _of_numpy(path: Path, key: str | None) -> npt.NDArray[Any]:
+    check_array_sizes(path)
     with path.open("rb") as file:
         is_npy = file.read(6) == b"\x93NUMPY"
     loaded = np.load(path, mmap_mode="r" if is_npy else None, allow_pickle=False)

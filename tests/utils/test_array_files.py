@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.selection.files import load_features
+from lightning_diffal.selection.embeddings import load_features
 from lightning_diffal.utils.array_files import check_array_sizes
 
 
