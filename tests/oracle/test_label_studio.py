@@ -87,6 +87,8 @@ class TestTasks:
             "diffal_id": "7",
             "diffal_round": 4,
             "diffal_why": "refinement: between labels",
+            "diffal_suggestion": "",
+            "diffal_nearest": '<p>Nearest labelled example: bird (5)</p><p class="shown-text">text 5</p>',
         }
         assert first["meta"] == {
             "run": "a-run",
@@ -166,7 +168,7 @@ class TestTasks:
         assert not list(tmp_path.glob("*.json"))
 
     def test_names_that_xml_escapes_and_numbers_for_names(self):
-        assert '<Choice value="a &lt; &quot;b&quot;" />' in label_config(['a < "b"'])
+        assert '<Choice value="a &lt; &quot;b&quot;" hotkey="1" />' in label_config(['a < "b"'])
         with pytest.raises(ConfigurationError, match="kind"):
             label_config(CHOICES, "video")
 
@@ -482,6 +484,14 @@ class TestTraining:
         assert data.skipped_indices.tolist() == [picks[1]] and data.pool.labels_of(np.array(picks[:1])) == {picks[0]: 2}
         assert active.history[-1].stop_reason == "max_rounds=2 reached"
 
+    def test_rows_of_numbers_are_shown_as_a_table(self, tmp_path):
+        self.fit(tmp_path, LabelStudioOracle())
+        (path,) = tmp_path.rglob("tasks-round-000.json")
+        assert set(json.loads(path.read_text())[0]["data"]["table"]) == {str(n) for n in range(8)}
+        assert '<Table name="table" value="$table" />' in path.with_name("label_config.xml").read_text()
+
     def test_what_cannot_be_shown_is_refused_before_training(self, tmp_path):
+        data = ActiveDataModule([object()] * 12, initial_labels={0: 1, 1: 0}, class_names=CHOICES)
         with pytest.raises(DiffalError, match="cannot show item 0"):
-            self.fit(tmp_path, LabelStudioOracle())
+            LabelStudioOracle().prepare(data, tmp_path, "a-run")
+        assert not list(tmp_path.iterdir())

@@ -157,7 +157,7 @@ def test_which_project(server):
     with pytest.raises(ConfigurationError, match=r"2 projects .*'letters'.*\[1, 2\]"):
         opened(server, texts())
     with pytest.raises(ConfigurationError, match=r"no project 'sounds'.*make it there"):
-        opened(server, texts(), project="sounds", task_data=lambda index, item, id_: {"audio": item})
+        opened(server, texts(), project="sounds", task_data=lambda index, item, id_: {"video": item})
 
 
 def test_a_project_of_its_own_making_may_show_anything(server):

@@ -18,6 +18,7 @@ from lightning_diffal.oracle.label_studio.folder import LabelStudioFolder
 from lightning_diffal.oracle.label_studio.server import LabelStudioServer, checked_url
 from lightning_diffal.oracle.label_studio.tasks import (
     ID,
+    Suggest,
     content_digest,
     default_task_data,
     label_config,
@@ -26,7 +27,8 @@ from lightning_diffal.oracle.label_studio.tasks import (
     to_name_of,
 )
 from lightning_diffal.utils.aliases import IntArray
-from lightning_diffal.utils.arguments import check_waiting
+from lightning_diffal.utils.arguments import check_choice, check_waiting
+from lightning_diffal.view import show_point
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -57,7 +59,8 @@ class LabelStudioOracle(Oracle):
     **What leaves this machine**, when you import the files or give a `url`: for each point asked what `task_data`
     returns, its id (positions, or relative paths for image folders), a short digest of its content where the id is a
     position, the round, the sampler's figures on it, the suggested label, and id and label of the nearest labelled
-    point. No other label, no file and no weight is sent.
+    point; without `task_data` also what is shown of that point, an image as a thumbnail. No other label, no file and no
+    weight is sent.
 
     **The key** of the server is read from the environment when it is needed, and is kept nowhere. Both kinds do:
     personal access tokens, and legacy tokens where the organization allows them.
@@ -73,9 +76,13 @@ class LabelStudioOracle(Oracle):
         project: its number there, or its title; a title that does not exist is made, with choices for all classes.
         from_name: name of the choices in the project's labelling interface.
         to_name: name of what they are about. Default: what the project says; in files `"image"` or `"text"`.
-        task_data: `task_data(index, item, id)` returns what is shown of an item, as a dict. Default: its text, path or
-            address, or the plain fields of a dict, without its label.
+        task_data: `task_data(index, item, id)` returns what is shown of an item, as a dict. Default: what the view of
+            the data module shows, where it has one; else its text, path or address, or the plain fields of a dict,
+            without its label; else what `ItemView` shows: images, tables and recordings travel inside the task.
         multilabel: whether a point may have several classes, or none. Default: as the known labels are.
+        suggest: `"ticked"`: the suggested label is a prediction, which Label Studio ticks beforehand: fast, but people
+            tend to agree with what is ticked. `"shown"`: it stands beside the choices, and nothing is ticked.
+            `"hidden"`: nobody sees it while they label.
         api_key_env: the environment variable that holds the key.
         timeout: seconds for which a fit waits in place for answers. 0: not at all, and it ends with its state saved.
             `None`: for ever.
@@ -110,6 +117,7 @@ class LabelStudioOracle(Oracle):
         to_name: str | None = None,
         task_data: Callable[[int, Any, str], Mapping[str, Any]] | None = None,
         multilabel: bool | None = None,
+        suggest: Suggest = "ticked",
         api_key_env: str = "LABEL_STUDIO_API_KEY",
         timeout: float | None = 0.0,
         poll_seconds: float = 5.0,
@@ -125,10 +133,13 @@ class LabelStudioOracle(Oracle):
             raise InvalidTypeError(f"Expected argument `project` to be a number or a title, but got {project!r}.")
         if task_data is not None and not callable(task_data):
             raise InvalidTypeError(f"Expected argument `task_data` to be a function, but got {task_data!r}.")
+        check_choice("suggest", suggest, ("ticked", "shown", "hidden"))
         check_waiting(timeout, poll_seconds)
+        self.suggest: Suggest = suggest
         self.from_name, self.to_name, self.task_data, self.multilabel = from_name, to_name, task_data, multilabel
         self.timeout, self.poll_seconds = timeout, poll_seconds
         self._place: LabelStudioFolder | LabelStudioServer | None = None
+        self._has_own_place = url is not None or folder is not None
         if url is not None and project is not None:
             self._place = LabelStudioServer(checked_url(url), project, api_key_env, from_name)
         elif folder is not None:
@@ -156,12 +167,15 @@ class LabelStudioOracle(Oracle):
         names, config = label_names(data), self._config(self._fields(0, data), data)  # refuses what cannot be shown
         if isinstance(self._place, LabelStudioServer):
             self.to_name = self._place.open(config, names, self.to_name)
-        elif self._place is None:
+        elif not self._has_own_place:
             if folder is None:
                 raise ConfigurationError(
                     "This run writes nothing (`run_dir=False`), so `LabelStudioOracle` needs a `folder` for its files."
                 )
-            self._place = LabelStudioFolder(folder / "label_studio", self.from_name)
+            place = folder / "label_studio"
+            if not isinstance(self._place, LabelStudioFolder) or self._place.path != place:  # another run's
+                self._place = LabelStudioFolder(place, self.from_name)
+                self._told, self._latest = set(), {}
 
     def ask(self, question: Question, data: ActiveDataModule) -> None:
         """Give Label Studio those of the open points that it does not have yet.
@@ -234,20 +248,37 @@ class LabelStudioOracle(Oracle):
 
     def _fields(self, index: int, data: ActiveDataModule) -> Mapping[str, Any]:
         item, id_ = data.pool_item(index), data.pool.id_of(index)
-        if self.task_data is None:
+        if self.task_data is not None:
+            return self.task_data(index, item, id_)
+        if data.view is not None:
+            return show_point(data, index).to_task_data()
+        try:
             return default_task_data(index, item, id_, data.target)
-        return self.task_data(index, item, id_)
+        except ConfigurationError as error:
+            try:
+                return show_point(data, index).to_task_data()
+            except ConfigurationError:
+                raise error from None
 
     def _tasks(self, indices: Iterable[int], question: Question, data: ActiveDataModule) -> list[dict[str, Any]]:
         return [
-            make_task(i, self._fields(i, data), question, data, from_name=self.from_name, to_name=self.to_name)
+            make_task(
+                i,
+                self._fields(i, data),
+                question,
+                data,
+                from_name=self.from_name,
+                to_name=self.to_name,
+                suggest=self.suggest,
+                examples=self.task_data is None,
+            )
             for i in indices
         ]
 
     def _config(self, fields: Mapping[str, Any], data: ActiveDataModule) -> str | None:
-        """A labelling configuration for what is shown, where that is an image or a text."""
+        """A labelling configuration for what is shown, where that is of a known kind."""
         kind: Any = to_name_of(fields)
-        if kind not in ("image", "text"):
+        if kind not in ("image", "text", "audio", "table"):
             return None
         return label_config(
             label_names(data),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
@@ -17,6 +19,7 @@ from lightning_diffal.labels.targets import Target, without_target
 from lightning_diffal.oracle.base import Question
 from lightning_diffal.spreadsheets.write import confidence
 from lightning_diffal.utils.jsonable import to_jsonable
+from lightning_diffal.view import show_point
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ID",
     "ITEM",
+    "Suggest",
     "content_digest",
     "default_task_data",
     "label_config",
@@ -33,20 +37,39 @@ __all__ = [
 ]
 
 ID, ITEM, ROUND, WHY = "diffal_id", "diffal_item", "diffal_round", "diffal_why"
+SUGGESTION, NEAREST = "diffal_suggestion", "diffal_nearest"
 """Keys in a task's data. They stand there and not in `meta`, since JSON-MIN exports hold nothing else of a task."""
+
+_SHOWN: dict[str, dict[str, str]] = {
+    "image": {"maxHeight": "60vh", "zoomControl": "true"},
+    "text": {},
+    "audio": {},
+    "table": {},
+}
+_HOTKEYS = "1234567890"
+_LISTED = 20  # classes that are listed one below the other
+_EXAMPLE = 160  # pixels of the nearest labelled example
 
 _IMAGE = re.compile(r"\.(png|jpe?g|gif|bmp|webp|svg|tiff?)($|[?#])", re.IGNORECASE)
 
 
+Kind = Literal["image", "text", "audio", "table"]
+Suggest = Literal["ticked", "shown", "hidden"]
+
+
 def label_config(
     class_names: Sequence[str],
-    kind: Literal["image", "text"] = "image",
+    kind: Kind = "image",
     *,
     from_name: str = "label",
     to_name: str | None = None,
     multilabel: bool = False,
+    reasons: bool = True,
 ) -> str:
-    """A labelling configuration for a Label Studio project: one item, and a choice of classes below it.
+    """A labelling configuration for a Label Studio project: one item, and the classes beside it.
+
+    An image takes up at most 60 % of the window's height, so that the classes are in sight; they have the keys 1 to 9
+    and 0. More than 20 classes become a list that can be searched.
 
     Args:
         class_names: the choices.
@@ -54,6 +77,8 @@ def label_config(
         from_name: name of the choices.
         to_name: name of what is shown. Default: `kind`.
         multilabel: several choices, or none.
+        reasons: show why a point was asked, its suggestion where that is shown, and its nearest labelled example. Tasks
+            that `LabelStudioOracle` writes have these fields; for tasks from elsewhere give `False`.
 
     Returns:
         XML for the project's settings, Labelling Interface, Code.
@@ -62,25 +87,40 @@ def label_config(
         ConfigurationError: another kind.
 
     Example:
-        >>> print(label_config(["cat", "dog & co"], "text"))
-        <View>
-          <Text name="text" value="$text" />
-          <Choices name="label" toName="text" choice="single" required="true">
-            <Choice value="cat" />
-            <Choice value="dog &amp; co" />
-          </Choices>
+        >>> print(label_config(["cat", "dog & co"], "text", reasons=False))
+        <View style="display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start;">
+          <View style="flex: 1 1 420px; min-width: 0;">
+            <Text name="text" value="$text" />
+          </View>
+          <View style="flex: 0 1 340px;">
+            <Choices name="label" toName="text" choice="single" required="true" layout="vertical">
+              <Choice value="cat" hotkey="1" />
+              <Choice value="dog &amp; co" hotkey="2" />
+            </Choices>
+          </View>
         </View>
     """
-    if kind not in ("image", "text"):
-        raise ConfigurationError(f"Expected argument `kind` to be 'image' or 'text', but got {kind!r}.")
-    view = ElementTree.Element("View")
+    if kind not in _SHOWN:
+        raise ConfigurationError(
+            f"Expected argument `kind` to be 'image', 'text', 'audio' or 'table', but got {kind!r}."
+        )
+    view = ElementTree.Element("View", style="display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start;")
     shown = to_name or kind
-    ElementTree.SubElement(view, kind.capitalize(), name=shown, value=f"${kind}")
+    left = ElementTree.SubElement(view, "View", style="flex: 1 1 420px; min-width: 0;")
+    ElementTree.SubElement(left, kind.capitalize(), {"name": shown, "value": f"${kind}", **_SHOWN[kind]})
+    right = ElementTree.SubElement(view, "View", style="flex: 0 1 340px;")
+    if reasons:
+        for name in (WHY, SUGGESTION):
+            ElementTree.SubElement(right, "Header", value=f"${name}", size="5")
     # an annotation without a choice says that no class applies, which only a multi-label target can mean
     rule = {"choice": "multiple"} if multilabel else {"choice": "single", "required": "true"}
-    choices = ElementTree.SubElement(view, "Choices", {"name": from_name, "toName": shown, **rule})
-    for name in class_names:
-        ElementTree.SubElement(choices, "Choice", value=str(name))
+    layout = "vertical" if len(class_names) <= _LISTED else "select"
+    choices = ElementTree.SubElement(right, "Choices", {"name": from_name, "toName": shown, **rule, "layout": layout})
+    for place, name in enumerate(class_names):
+        hotkey = {"hotkey": _HOTKEYS[place]} if place < len(_HOTKEYS) and layout == "vertical" else {}
+        ElementTree.SubElement(choices, "Choice", {"value": str(name), **hotkey})
+    if reasons:
+        ElementTree.SubElement(right, "HyperText", name="nearest", value=f"${NEAREST}", inline="true")
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
 
@@ -154,7 +194,7 @@ def to_name_of(fields: Mapping[str, Any]) -> str:
         >>> to_name_of({"text": "a", "length": 3}), to_name_of({"audio": "a.wav"})
         ('text', 'audio')
     """
-    return next((kind for kind in ("image", "text") if kind in fields), next(iter(fields)))
+    return next((kind for kind in _SHOWN if kind in fields), next(iter(fields)))
 
 
 def make_task(
@@ -165,6 +205,8 @@ def make_task(
     *,
     from_name: str = "label",
     to_name: str | None = None,
+    suggest: Suggest = "ticked",
+    examples: bool = True,
 ) -> dict[str, Any]:
     """One point as a task of Label Studio, with the suggested label as a prediction.
 
@@ -175,6 +217,9 @@ def make_task(
         data: knows ids and class names.
         from_name: name of the choices in the project's configuration.
         to_name: name of what is shown there.
+        suggest: whether the suggested label is a prediction, which Label Studio ticks beforehand, or is shown beside
+            the choices, or only noted in `meta`.
+        examples: whether the nearest labelled point is shown, and not only named.
 
     Returns:
         `data` with the stable id, `meta` with the sampler's reasons, and `predictions`.
@@ -192,14 +237,15 @@ def make_task(
         raise ConfigurationError(
             f"`task_data` gave something for point {index} that JSON cannot hold ({error}): give strings and numbers."
         ) from None
-    taken = sorted(set(fields) & {ID, ITEM, ROUND, WHY, from_name})
+    taken = sorted(set(fields) & {ID, ITEM, ROUND, WHY, SUGGESTION, NEAREST, from_name})
     if taken:
         raise ConfigurationError(f"`task_data` cannot set {taken}: these names are taken in the tasks of Label Studio.")
     names, pool, query = label_names(data), data.pool, question.query
     places = np.flatnonzero(query.indices == index)
     details = {n: to_jsonable(v[places[0]]) for n, v in query.details.items()} if len(places) else {}
     content = content_digest(data, index)
-    shown = {**fields, ID: pool.id_of(index), ROUND: question.round, WHY: _why(details)}
+    # keys that a configuration names have to be there, in every task
+    shown = {**fields, ID: pool.id_of(index), ROUND: question.round, WHY: _why(details), SUGGESTION: "", NEAREST: ""}
     meta: dict[str, Any] = {"run": question.run_id, "round": question.round}
     if len(places):
         meta |= {"order": int(places[0]), "score": to_jsonable(query.scores[places[0]]), **details}
@@ -208,11 +254,14 @@ def make_task(
         label = pool.labels_of(np.array([nearest])).get(nearest)
         known = None if label is None else {"id": pool.id_of(nearest), "label": _named(label, names)}
         meta["nearest_labelled"] = known
+        shown[NEAREST] = "" if known is None else _example(nearest, known, data, examples)
     predicted = _named(details.get("predicted"), names)
     if predicted:
         meta["predicted"] = predicted
+        if suggest == "shown":
+            shown[SUGGESTION] = f"Suggestion: {', '.join(predicted)}{_percent(confidence(details))}"
     task: dict[str, Any] = {"data": shown if content is None else {**shown, ITEM: content}, "meta": meta}
-    if predicted:
+    if predicted and suggest == "ticked":
         task["predictions"] = [_prediction(predicted, details, from_name, to_name or to_name_of(fields))]
     return task
 
@@ -226,6 +275,20 @@ def _prediction(predicted: list[str], details: Mapping[str, Any], from_name: str
     if sure is not None:
         prediction["score"] = sure
     return prediction
+
+
+def _percent(sure: float | None) -> str:
+    return "" if sure is None else f" ({sure:.0%} sure)"
+
+
+def _example(nearest: int, known: Mapping[str, Any], data: ActiveDataModule, shows: bool) -> str:
+    """The nearest labelled point as HTML without anything that runs."""
+    name = html.escape(f"Nearest labelled example: {', '.join(known['label'])} ({known['id']})")
+    content = ""
+    if shows:
+        with suppress(ConfigurationError):  # what cannot be shown is named
+            content = show_point(data, nearest).html(_EXAMPLE)
+    return f"<p>{name}</p>{content}"
 
 
 def _why(details: Mapping[str, Any]) -> str:

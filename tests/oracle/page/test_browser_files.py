@@ -1,0 +1,68 @@
+"""`diffal label` without a run, in a real browser: a folder of images with many classes."""
+
+import csv
+import signal
+
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.oracle.page.browser import Page, Run, chromium  # noqa: F401  # a fixture
+
+CLASSES = [f"class {n}" for n in range(30)]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(5):
+        image = Image.new("RGB", (400, 300), (40 * n, 90, 200 - 30 * n))
+        ImageDraw.Draw(image).ellipse((100 + 20 * n, 60, 260, 240), fill="white")
+        image.save(folder / f"<b>{n}.png")
+    return folder
+
+
+def test_a_folder_with_many_classes(chromium, pictures, tmp_path):  # noqa: F811
+    out = tmp_path / "labels.csv"
+    more = ["--images", pictures, "--classes", ",".join(CLASSES), "--out", out, "--no-browser"]
+    run = Run("-m", "lightning_diffal", "label", *map(str, more), log=tmp_path / "log.txt")
+    page = Page(chromium.new_context(viewport={"width": 1280, "height": 800}).new_page())
+    try:
+        page.open(run.start())
+        assert page.item() == "<b>0.png"
+        page.press("/")
+        page.page.keyboard.type("class 27")
+        page.press("Enter")
+        page.item(other_than="<b>0.png")
+        page.press("/")
+        page.page.keyboard.type("new one")
+        page.page.click("text=Add “new one”")
+        page.wait_text("#saved", "Class new one added.")
+        page.press("Escape")
+        page.page.locator("#classes button", has_text="new one").click()
+        page.item(other_than="<b>1.png")
+        page.press("3")
+        page.item(other_than="<b>2.png")
+        page.wait_text("#counts", "3 labelled, 2 to go")
+        run.kill()  # the table may lag behind; the answers do not
+        page.press("1")
+        page.wait_text("#saved", "1 kept on this device")
+        run.start()
+        page.wait_text("#counts", "4 labelled, 1 to go")
+        assert page.item(other_than="<b>3.png") == "<b>4.png"
+        page.press("s")
+        page.wait_text("#rest", "All items have an answer.")
+        run.kill(signal.SIGINT)
+        assert page.problems == []
+    finally:
+        page.page.context.close()
+        run.kill()
+    with out.open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["id", "label", "note"],
+            ["<b>0.png", "class 27", ""],
+            ["<b>1.png", "new one", ""],
+            ["<b>2.png", "class 2", ""],
+            ["<b>3.png", "class 0", ""],
+            ["<b>4.png", "?", ""],
+        ]
