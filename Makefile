@@ -7,7 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: docs demo demo-quick test test-versions lint types format benchmark clean help
+.PHONY: docs demo demo-quick test test-versions test-clients lint types format benchmark clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,6 +24,16 @@ test: $(READY)  ## the whole test suite, with the examples in the documentation
 
 test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
 	$(BIN)/python tests/versions.py $(ARGS)
+
+test-clients: .venv-clients/.ready  ## unmodified models of a dozen libraries, in an environment of their own (large)
+	LIGHTNING_DIFFAL_NAMESPACE=lightning.pytorch .venv-clients/bin/python -m pytest -o addopts= -q -rs tests/clients $(ARGS)
+
+.venv-clients/.ready: pyproject.toml constraints.txt tests/clients/constraints.txt
+	$(PYTHON) -m venv --clear .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -c constraints.txt -c tests/clients/constraints.txt -e '.[clients]'
+	@touch $@
 
 lint: $(READY)  ## style, and that imports run downwards
 	$(BIN)/ruff check .
@@ -45,7 +55,7 @@ benchmark: $(READY)  ## timings of the parts that must stay fast
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks $(ARGS)
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions lightning_logs runs
+	rm -rf .venv .venv-clients build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions lightning_logs runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
