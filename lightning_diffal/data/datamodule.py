@@ -24,6 +24,7 @@ from lightning_diffal._lightning import (
 from lightning_diffal.data.arguments import check_classes, check_loading, check_validation, check_view
 from lightning_diffal.data.labelled_points import LabelledPoints
 from lightning_diffal.data.left_over import LeftOverBatchSampler
+from lightning_diffal.data.summary import pool_html
 from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset, UnlabelledDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
@@ -227,6 +228,12 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
             self._wrapped.setup(self, stage)
             if self.train_dataset is not None:
                 _ = self.pool  # refuses what cannot work, at once
+
+    def _repr_html_(self) -> str:
+        """How many points are labelled and left, as a notebook shows it."""
+        if self.train_dataset is None:
+            return f"<p><b>{type(self).__name__}</b>: its data sets are not set up yet.</p>"
+        return pool_html(self.pool, type(self).__name__, self.num_classes, self.class_names)
 
     # -------------------------------------------------------------------------------------------------- loaders
 

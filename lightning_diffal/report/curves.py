@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.history.history import History
+from lightning_diffal.history.main_metric import ranked_metrics
+from lightning_diffal.history.tables import names_of
 from lightning_diffal.metrics.savings import Curve, LabelsSaved
 from lightning_diffal.statistics import mean_intervals
 from lightning_diffal.utils.extras import require
@@ -24,26 +27,31 @@ _MARKERS = ("o", "s", "^", "D")
 
 
 def learning_curves(
-    curves: Mapping[str, Sequence[Curve]],
-    path: str | os.PathLike[str],
+    curves: Mapping[str, History | Sequence[History | Curve]],
+    path: str | os.PathLike[str] | None = None,
     *,
-    ylabel: str = "test accuracy",
+    metric: str | None = None,
+    ylabel: str | None = None,
     title: str | None = None,
     band: Literal["range", "std", "interval"] | None = "range",
     saved: LabelsSaved | None = None,
-) -> None:
+) -> Any:
     """Draw score against labels: for each name the mean over its seeds as a line, their spread as a band.
 
     Args:
-        curves: for each name one curve a seed, each `(R,)` label counts and `(R,)` scores. Seeds are averaged at the
-            label counts that all of them share. The first name is drawn on top.
-        path: the picture to write; its suffix (`.png`, `.svg`, `.pdf`) chooses the format. The file is replaced as
-            a whole.
-        ylabel: name of the score.
+        curves: for each name a history, or one history or curve per seed: a curve is `(R,)` label counts and `(R,)`
+            scores. Seeds are averaged at the label counts that all of them share. The first name is drawn on top.
+        path: where to write the picture too; its suffix (`.png`, `.svg`, `.pdf`) chooses the format. The file is
+            replaced as a whole.
+        metric: of the histories. Default: the most telling one that all have.
+        ylabel: name of the score. Default: the metric's name, or `"test accuracy"` for curves.
         title: a line above the picture.
         band: `"range"` from the lowest to the highest seed, `"std"` one standard deviation to either side, or
             `"interval"` the 95 % t interval of the mean. `None`: no band.
         saved: marked in the picture as the distance between the first two curves, where it has one.
+
+    Returns:
+        The `matplotlib.figure.Figure`, which a notebook shows.
 
     Raises:
         ConfigurationError: nothing to draw, or curves of one name without a label count in common.
@@ -55,7 +63,7 @@ def learning_curves(
         >>> ours = [([10, 20, 30], [0.3, 0.7, 0.8]), ([10, 20, 30], [0.3, 0.6, 0.7])]
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     picture = pathlib.Path(folder) / "curves.png"
-        ...     learning_curves({"diffusion": ours, "random": random}, picture)
+        ...     _ = learning_curves({"diffusion": ours, "random": random}, picture)
         ...     picture.read_bytes()[1:4]
         b'PNG'
     """
@@ -65,7 +73,8 @@ def learning_curves(
         raise ConfigurationError(
             f"Expected argument `band` to be 'range', 'std', 'interval' or None, but got {band!r}."
         )
-    summaries = {name: _summary(name, seeds, band) for name, seeds in curves.items()}
+    drawn, found = _as_curves(curves, metric)
+    summaries = {name: _summary(name, seeds, band) for name, seeds in drawn.items()}
     width = 6.0 + max(1.2, 0.1 * max(map(len, summaries)))  # room for the longest name beside the axes
     height = max(4.5, 1.4 + 0.25 * len(summaries))
     figure = new_figure(width, height)
@@ -81,11 +90,32 @@ def learning_curves(
         axes.plot(counts, mean, color=colours[name], zorder=20 + depth, **style)
     if saved is not None and saved.saved:
         _mark_saving(axes, saved)
-    _style_axes(figure, axes, summaries, ylabel, title)
+    _style_axes(figure, axes, summaries, ylabel or found or "test accuracy", title)
     _name_lines(figure, axes, {name: mean[-1] for name, (_, mean, _, _) in summaries.items()}, colours)
-    figure.text(0.61 / width, 0.018, _caption(curves, band), color=MUTED, fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    figure.text(0.61 / width, 0.018, _caption(drawn, band), color=MUTED, fontsize=8)
+    if path is not None:
+        with replacing(path) as temporary:
+            figure.savefig(temporary)
+    return figure
+
+
+def _as_curves(
+    curves: Mapping[str, History | Sequence[History | Curve]], metric: str | None
+) -> tuple[dict[str, list[Curve]], str | None]:
+    """Curves by name, and the metric that they are of where histories were given."""
+    seeds = {name: [value] if isinstance(value, History) else list(value) for name, value in curves.items()}
+    histories = [seed for group in seeds.values() for seed in group if isinstance(seed, History)]
+    if histories and metric is None:
+        known = [names_of(history, "metrics") for history in histories]
+        shared = [name for name in known[0] if all(name in names for names in known)]
+        if not shared:
+            raise ConfigurationError("The histories have no metric in common: give curves, or log the same metrics.")
+        metric = ranked_metrics(shared)[0]
+    found = {
+        name: [seed.curve(str(metric)) if isinstance(seed, History) else seed for seed in group]
+        for name, group in seeds.items()
+    }
+    return found, metric
 
 
 def _summary(

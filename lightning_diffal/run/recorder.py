@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning_diffal._lightning import is_rehearsal, pl
+from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import DiffalError, ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
@@ -93,7 +93,17 @@ class Recorder:
             data.restore(header["data"])
         if kept is not None:
             self._restore(kept, module)
+            self._say_what_goes_on()
             warn_of_changes(context, trainer, kept[KEY])
+
+    def _say_what_goes_on(self) -> None:
+        """An explicit `run_dir` continues, and a person who runs a cell again may not think of it."""
+        context, state = self.context, self.context.state
+        trained = sum(1 for record in state.history if record.n_labelled)
+        rank_zero_info(
+            f"Continuing the run in {context.settings.run_dir}: {trained} round{'' if trained == 1 else 's'} trained, "
+            f"{len(context.data.labelled_indices)} labels known. For a new run, give another run_dir."
+        )
 
     def resume(self) -> None:
         """Hold the folder again in a later fit of the same process.

@@ -20,6 +20,7 @@ from lightning_diffal.run.checkpoint import hand_back
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.hyperparameters import hyperparameters
 from lightning_diffal.run.model_pass import ModelPass, outputs_read
+from lightning_diffal.run.notices import note_trained
 from lightning_diffal.run.pseudo_labels import join_pseudo_labels, renew_pseudo_labels
 from lightning_diffal.run.query import ask, next_query_size
 from lightning_diffal.run.recorder import Recorder
@@ -163,6 +164,7 @@ class Rounds:
         state.finish_round(record)
         state.steps = self.monitor.steps
         self.monitor.round_ended(state.history, self.data)
+        note_trained(self.module)
         self._tell("on_round_end")
         self.recorder.keep(self.module)  # last, so that a hook that is killed is called again
         hand_back(self.context, self.trainer)

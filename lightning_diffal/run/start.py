@@ -18,6 +18,7 @@ from lightning_diffal.processes.ranks import Ranks
 from lightning_diffal.run.checkpoint import catch_up_in_child
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.model_pass import outputs_read
+from lightning_diffal.run.notices import notice_earlier_runs
 from lightning_diffal.run.recorder import Recorder
 from lightning_diffal.run.stability import check_single_label
 
@@ -87,6 +88,8 @@ def begin_fit(context: RunContext, trainer: pl.Trainer, module: pl.LightningModu
     if not context.is_open or context.resumed is not None or not state.has_begun:
         saved = context.handback.last if context.resumed is None else context.resumed.saved
         Recorder(context).open(trainer, module, saved)
+        if not context.state.has_begun and context.resumed is None:
+            notice_earlier_runs(context, module)
     else:
         Recorder(context).resume()
     if not is_rehearsal(trainer):
