@@ -33,6 +33,17 @@ def test_a_plain_import_loads_nothing_heavy():
     assert loaded_by("import lightning_diffal") == []
 
 
+@pytest.mark.parametrize(
+    "name", ["graph", "diffusion", "neighbors", "samplers", "samplers.base", "samplers.query_data"]
+)
+def test_what_chooses_imports_without_torch(name):
+    assert loaded_by(f"import lightning_diffal.{name}") == []
+
+
+def test_selections_from_files_import_without_lightning():
+    assert not {"pytorch_lightning", "lightning"} & set(loaded_by("import lightning_diffal.selection"))
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_folder_says_what_lives_there(folder):
     docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))

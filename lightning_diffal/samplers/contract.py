@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from lightning_diffal.samplers.base import Query, QueryData, QuerySampler
 from lightning_diffal.utils.aliases import IntArray
@@ -238,6 +237,8 @@ def _check_permutation(sampler: QuerySampler, case: str, values: Values, size: i
 
 def _global_random_state() -> tuple[str, ...]:
     numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 - read, and expected to stay
+    import torch  # takes seconds, and a sampler may move its generator
+
     return repr(random.getstate()), repr(numpy_state["state"]["key"].tolist()), repr(torch.get_rng_state().tolist())
 
 

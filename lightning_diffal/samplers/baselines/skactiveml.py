@@ -16,7 +16,6 @@ from lightning_diffal.samplers.baselines.uncertainty import checked_probabilitie
 from lightning_diffal.samplers.points import check_count, check_features
 from lightning_diffal.utils.aliases import FloatArray
 from lightning_diffal.utils.extras import require
-from lightning_diffal.utils.seeding import isolated_random_state
 
 __all__ = ["SkactivemlSampler"]
 
@@ -139,6 +138,8 @@ class SkactivemlSampler(QuerySampler):
         self, items: FloatArray, labels: Any, candidates: Any, size: int, seed: int, given: dict[str, Any]
     ) -> tuple[Any, Any]:
         # some clusterings inside strategies draw from numpy's global state, whatever random state they are given
+        from lightning_diffal.utils.seeding import isolated_random_state  # imports torch, which takes seconds
+
         with isolated_random_state(seed):
             answer: tuple[Any, Any] = _seeded(self.strategy, seed).query(
                 X=items.astype(np.float64),
