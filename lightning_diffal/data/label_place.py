@@ -173,8 +173,7 @@ def _known_labels(data: _Points) -> dict[int, Label]:
         return {i: parse_label(data.targets[i]) for i in _spread(n_points)}
     labelled = data.pool.labelled_indices
     labelled = labelled[data.pool.rounds_of(labelled) == 0]
-    known = {i: label for i, label in data.pool.labels_of(labelled).items() if i not in data.pool.unread_indices}
-    return dict(list(known.items())[:_COMPARED])
+    return dict(list(data.pool.labels_of(labelled).items())[:_COMPARED])
 
 
 def _label_at(item: Any, target: Target, data: _Points) -> Label | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from lightning_diffal.features.dropout import DropoutPasses
 from lightning_diffal.features.head import Head, Scores, find_head, find_scores, rows_before, to_probabilities
 from lightning_diffal.features.running import ModelCall, find_call
 from lightning_diffal.features.trees import Path, differing, mapped, tensors_of, without
+from lightning_diffal.labels.targets import Target, without_target
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.seeding import isolated_random_state
@@ -83,7 +84,8 @@ class FeatureExtractor:
             if len(batches) < len(groups):
                 return
             first = batches[0]
-            self._label_paths = [] if relabelled is None else differing(first, relabelled)
+            paths = _usual_paths(first, data.target) if relabelled is None else differing(first, relabelled)
+            self._label_paths = paths
             self._find(module, batches, size, data.num_classes, wanted)
             rows = self._read(module, first, wanted)
             passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
@@ -298,6 +300,16 @@ def _groups(n_points: int) -> list[IntArray]:
     starts = sorted({0, n_points // 3, n_points // 2, 2 * n_points // 3, n_points - size})
     groups = [np.arange(start, start + size) for start in starts if start + size <= n_points]
     return groups if len(groups) > 1 else [groups[0], groups[0][::-1]]
+
+
+def _usual_paths(batch: Any, target: Target) -> list[Path]:
+    """Where a batch holds labels if it keeps the places of its items."""
+    if isinstance(batch, Mapping):
+        left = without_target(batch, target)
+        return [(key,) for key in batch if key not in left]
+    if not isinstance(batch, tuple | list) or isinstance(target, str):
+        return [(len(batch) - 1,)] if target == "auto" and isinstance(batch, tuple | list) and len(batch) == 2 else []
+    return [(target % len(batch),)] if -len(batch) <= target < len(batch) else []
 
 
 def _penultimate(cut: Cut, inputs: Any, output: Any, returned: Tensor) -> Tensor:

@@ -180,3 +180,21 @@ def test_what_was_tried_is_told():
 def test_features_of_a_step():
     net = Predicts()
     assert_same_rows(extract(net, features="predict_step")["features"], net.net(X))
+
+
+@pytest.mark.parametrize("drop", [False, True], ids=["one class only", "no label in the batch"])
+def test_collate_functions_of_few_classes(drop):
+    """A collate function that fails for any other class than the placeholder, or that leaves labels out."""
+
+    def collate(items):
+        x, y = torch.stack([item[0] for item in items]), [int(item[1]) for item in items]
+        assert drop or set(y) <= {0}
+        return (x, -x) if drop else (x, torch.tensor(y))
+
+    class Model(Base):
+        def forward(self, a, b=None):
+            assert (b is not None) == drop
+            return self.net(a)
+
+    net = Model()
+    assert_same_rows(extract(net, collate_fn=collate)["features"], net.net[:2](X))
