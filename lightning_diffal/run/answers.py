@@ -179,6 +179,12 @@ class _Answers:
     def _wait(self) -> bool:
         """On the first process: sleep until the next look; `False` once the waiting is over."""
         if time.monotonic() >= self.deadline:
+            if self.waits and self.has_told:
+                waiting, read, _ = count_answers(self.context)
+                self.context.monitor.status.say(
+                    f"The oracle's timeout of {self.context.settings.oracle.timeout:g} s is over: {read} answers were "
+                    f"read, {waiting} are missing."
+                )
             return False
         if not self.has_told:
             self.has_told = True

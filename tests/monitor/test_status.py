@@ -204,4 +204,16 @@ def test_what_is_read_is_counted_while_people_are_waited_for(caplog):
 
     with caplog.at_level("INFO"):
         run(None, Slow())
-    assert "waiting for 4 answers (2 read; until " in caplog.text
+    assert "waiting for 4 answers (2 read; until " in caplog.text and "is over" not in caplog.text
+
+
+def test_a_run_says_that_it_gives_up_waiting(caplog):
+    class Absent(Oracle):
+        timeout, poll_seconds = 0.1, 0.05
+
+        def answer(self, indices, data):
+            return {int(i): int(TRAIN.tensors[1][i]) for i in indices[: max(0, len(indices) - 4)]}
+
+    with caplog.at_level("INFO"):
+        run(None, Absent())
+    assert "The oracle's timeout of 0.1 s is over: 2 answers were read, 4 are missing." in caplog.text
