@@ -4,7 +4,6 @@ import { curve, drawn, element } from "/static/item.js";
 const $ = (id) => document.getElementById(id);
 const KEYS = [..."1234567890", ..."qwetyopadfghjklzxcvbm"]; // S, U, N, R and I do other things
 const MANY = 12; // classes from which on a search helps
-const AHEAD = 2; // items that are fetched beforehand, so that a lost connection stops nobody at once
 
 let state = null;
 let current = null; // the item on the screen
@@ -245,11 +244,16 @@ function drawExamples(card) {
 
 // ------------------------------------------------------------------------------------------------------ items
 
+function aheadWanted() {
+  // So many items are fetched beforehand that a lost connection stops nobody at once, and that others get some, too.
+  return state !== null && state.counts.open >= 10 ? 2 : 1;
+}
+
 async function refill() {
   if (fetching) return;
   fetching = true;
   try {
-    while (ahead.length < AHEAD + (current === null ? 1 : 0)) {
+    while (ahead.length < aheadWanted() + (current === null ? 1 : 0)) {
       const avoid = [...queue.points(), ...ahead.map((card) => card.key), ...(current ? [current.key] : [])];
       const { status, given: found } = await post("/api/next", { avoid });
       if (status !== 200 || !found.card) break;
@@ -507,7 +511,7 @@ function listen() {
     drawSaved();
     if (queue.size > 0) queue.flush(true);
     if (current && !before) show(current, correcting); // names of classes are known now
-    if (ahead.length < AHEAD && state.counts.open > 0) refill();
+    if (ahead.length < aheadWanted() && state.counts.open > 0) refill();
     if ($("review").open && before && before.counts[listStatus] !== state.counts[listStatus]) review(listStatus);
   };
   source.onerror = () => {
