@@ -72,8 +72,8 @@ class DiffusionSampler(ScoreSampler):
             function of features and labels alone. Multi-label targets have no such margin.
         multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
         distributed: `"auto"`: in a run over several processes each searches the neighbours of its share of the points
-            and holds their rows of the graph, from 20,000 points on and where the search is exact or by faiss; the
-            picks are those of one process. `False`: the first process does all of it.
+            and holds their rows of the graph, from 20,000 points on and where the search is exact; the picks are those
+            of one process. `False`: the first process does all of it.
 
     Raises:
         ConfigurationError: an argument out of range.
@@ -230,8 +230,8 @@ class DiffusionSampler(ScoreSampler):
         if self.distributed is False or n_points < _SHARED_FROM or type(self).select is not DiffusionSampler.select:
             return False
         # one dimension more: rows of zeros get one under the cosine
-        return self.backend in ("exact", "faiss") or (
-            self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) != "pynndescent"
+        return self.backend == "exact" or (
+            self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) == "exact"
         )
 
     def _steps(self) -> int:

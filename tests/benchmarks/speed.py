@@ -112,6 +112,10 @@ def table(rows: list[dict]) -> str:
     import scipy
 
     lines = [
+        "---",
+        "orphan: true",
+        "---",
+        "",
         "# Speed of a selection",
         "",
         f"Written by `make benchmark` on {platform.processor() or platform.machine()}, "

@@ -186,8 +186,8 @@ def test_trouble_on_one_process_ends_the_run(name, error, trained):
     [
         (DiffusionSampler(), 20_000, True),
         (DiffusionSampler(), 19_999, False),
-        (DiffusionSampler(), 1_000_000, True),  # by faiss
-        (DiffusionSampler(backend="faiss"), 1_000_000, True),
+        (DiffusionSampler(), 1_000_000, False),  # by faiss, on the first process
+        (DiffusionSampler(backend="faiss"), 1_000_000, False),
         (DiffusionSampler(backend="exact"), 1_000_000, True),
         (DiffusionSampler(backend="pynndescent"), 50_000, False),
         (DiffusionSampler(backend=lambda features, k: None), 50_000, False),
