@@ -17,10 +17,12 @@ from lightning_diffal.history.lines import read_journal
 from lightning_diffal.utils.environment import environment, package_version
 from lightning_diffal.utils.files import remove_temporaries, replacing
 
-__all__ = ["STATE", "RunFolder", "new_run_id"]
+__all__ = ["INITIAL", "STATE", "RunFolder", "new_run_id"]
 
 STATE = "state.ckpt"
 """The file that holds the state."""
+INITIAL = "initial.ckpt"
+"""The file that holds what every round starts from: once, and not again in each state."""
 
 
 def new_run_id() -> str:
@@ -82,7 +84,16 @@ class RunFolder:
         Raises:
             StorageError: it cannot be written; the last one is as it was.
         """
-        with storing(self.path / STATE), replacing(self.path / STATE) as temporary, temporary.open("wb") as file:
+        run = contents[_KEY]
+        if run["initial_weights"] is not None:
+            if not (self.has_state and (self.path / INITIAL).exists()):
+                self._write(INITIAL, {"run": self.journal.run, "weights": run["initial_weights"]})
+            contents = {**contents, _KEY: {**run, "initial_weights": None, "initial_weights_beside": True}}
+        self._write(STATE, contents)
+
+    def _write(self, name: str, contents: dict[str, Any]) -> None:
+        path = self.path / name
+        with storing(path), replacing(path) as temporary, temporary.open("wb") as file:
             try:
                 torch.save(contents, file)
             except RuntimeError as error:  # torch's own words for what the system said
@@ -99,7 +110,7 @@ class RunFolder:
             return None
         contents = load_archive(path, _INSTEAD)
         try:
-            run = contents["active_learning"]["journal"]["run"]
+            run = contents[_KEY]["journal"]["run"]
         except (KeyError, TypeError, IndexError):
             raise ResumeError(f"{path} holds no state of a run. {_INSTEAD}") from None
         if run != self.journal.run:
@@ -108,17 +119,31 @@ class RunFolder:
                 f"two of one run together. {_INSTEAD}"
             )
         found: dict[str, Any] = contents
+        if found[_KEY].pop("initial_weights_beside", False):  # states of earlier versions hold them themselves
+            found[_KEY]["initial_weights"] = self._initial_weights()
         return found
+
+    def _initial_weights(self) -> dict[str, Any]:
+        path = self.path / INITIAL
+        if not path.exists():
+            raise ResumeError(f"{path} is gone, which every round of this run starts from. {_INSTEAD}")
+        kept = load_archive(path, _INSTEAD)
+        if not isinstance(kept, dict) or kept.get("run") != self.journal.run:
+            raise ResumeError(f"{path} is of another run. {_INSTEAD}")
+        weights: dict[str, Any] = kept["weights"]
+        return weights
 
     def clean(self) -> None:
         """Take away what writers left that were killed while they wrote. Only for the one that writes."""
-        for name in (STATE, FILENAME):
+        for name in (STATE, INITIAL, FILENAME, *_FOR_REPORTS):
             remove_temporaries(self.path / name)
 
 
+_FOR_REPORTS = ("run.json", "projection.npz", "items.jsonl")
+_KEY = "active_learning"  # where a state holds the run, as a checkpoint does
 _INSTEAD = (
-    "Restore it from a backup, or take it out of the folder: the run is then trained again from its first round, with "
-    "every query and label of its journal, and nothing is asked twice."
+    "Restore it from a backup, or take state.ckpt out of the folder: the run is then trained again from its first "
+    "round, with every query and label of its journal, and nothing is asked twice."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -10,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from lightning_diffal.exceptions import StorageError
+
 __all__ = ["escape_cell", "remove_temporaries", "replacing", "unescape_cell", "write_csv", "write_rows"]
 
 # What a spreadsheet runs as a formula, in full width too; an apostrophe before it was written by `escape_cell`.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _HARMLESS = re.compile(r"[\w ./\[\]]*")
 
 
@@ -47,6 +51,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # a rename may otherwise outlive the contents it points to
         temporary.replace(target)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageError(f"{target} could not be written: {error.strerror}. Make room, and run again.") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import torch
 from lightning_diffal import ActiveDataModule, ActiveLearning
 from lightning_diffal.exceptions import ResumeError, StorageError
 from lightning_diffal.history import journal as journal_module
-from lightning_diffal.history.folder import STATE, check_archive, load_archive
+from lightning_diffal.history.folder import INITIAL, STATE, check_archive, load_archive
 from lightning_diffal.history.journal import FILENAME, Journal, read_events
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, pl, pl_callbacks, quiet_trainer
@@ -96,7 +96,7 @@ def test_a_damaged_state_is_refused_with_the_way_out(change, tmp_path, finished)
     path.write_bytes(
         {"cut": whole[:-100], "empty": b"", "text": b"not a state", "directory gone": whole[: len(whole) // 2]}[change]
     )
-    with pytest.raises(ResumeError, match=r"state.ckpt is damaged .* take it out of the folder"):
+    with pytest.raises(ResumeError, match=r"state.ckpt is damaged .* take state.ckpt out of the folder"):
         run(tmp_path / "run")
     path.unlink()  # as the message says
 
@@ -130,8 +130,8 @@ def test_temporary_files_of_killed_writers_go_and_no_others(tmp_path, finished):
     for name in (".state.0a1b2c3d.ckpt", ".journal.00000000.jsonl", ".state.mine.ckpt", ".report.0a1b2c3d.html"):
         (tmp_path / "run" / name).write_text("half of")
     run(tmp_path / "run", max_rounds=3)
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {FILENAME, STATE, "writer.lock", ".state.mine.ckpt", ".report.0a1b2c3d.html"}
+    left = {path.name for path in (tmp_path / "run").iterdir()} - {"run.json"}
+    assert left == {FILENAME, STATE, INITIAL, "writer.lock", ".state.mine.ckpt", ".report.0a1b2c3d.html"}
 
 
 def test_archives_are_checked_and_other_files_pass(tmp_path):
@@ -219,7 +219,7 @@ def test_a_state_that_cannot_be_written_says_which_and_why(tmp_path, monkeypatch
     with pytest.raises(StorageError, match=r"state.ckpt could not be written: No space left on device"):
         run(tmp_path, callbacks=[Full()])
     monkeypatch.undo()
-    assert {path.name for path in tmp_path.iterdir()} == {FILENAME, STATE, "writer.lock"}
+    assert {path.name for path in tmp_path.iterdir()} - {"run.json"} == {FILENAME, STATE, INITIAL, "writer.lock"}
     active, _ = run(tmp_path)
     assert [r.n_labelled for r in active.history] == [4, 10, 16]
 
@@ -239,3 +239,28 @@ def test_a_damaged_checkpoint_of_lightning_is_refused(tmp_path):
     path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
     with pytest.raises(ResumeError, match=r"\.ckpt is damaged .* Give an earlier checkpoint"):
         run(tmp_path / "run", ckpt_path=path)
+
+
+def test_initial_weights_are_kept_once(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    kept = torch.load(tmp_path / "run" / STATE, weights_only=True)["active_learning"]
+    assert kept["initial_weights"] is None and kept["initial_weights_beside"]
+    before = (tmp_path / "run" / INITIAL).read_bytes()
+    expected, _ = run(tmp_path / "straight", max_rounds=3)
+    active, _ = run(tmp_path / "run", max_rounds=3)
+    assert active.history[-1].metrics == expected.history[-1].metrics  # the last round began from them
+    assert (tmp_path / "run" / INITIAL).read_bytes() == before
+
+
+def test_initial_weights_that_are_gone_or_of_another_run_are_missed(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    run(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / INITIAL, tmp_path / "run" / INITIAL)
+    with pytest.raises(ResumeError, match=r"initial\.ckpt is of another run"):
+        run(tmp_path / "run", max_rounds=3)
+    (tmp_path / "run" / INITIAL).unlink()
+    with pytest.raises(ResumeError, match=r"initial\.ckpt is gone, .* take state\.ckpt out of the folder"):
+        run(tmp_path / "run", max_rounds=3)
+    (tmp_path / "run" / STATE).unlink()
+    active, _ = run(tmp_path / "run", max_rounds=3)
+    assert [r.n_labelled for r in active.history] == [4, 10, 16, 22]

@@ -487,3 +487,32 @@ def test_keyboard_interrupt_keeps_everything(tmp_path):
     active, data, again = run(tmp_path, data=make_data(initial_labels=0), model=Net())
     assert picks(active) == picks(expected) and same_weights(model.state_dict(), again.state_dict())
     assert len(data.labelled_indices) == 16
+
+
+def test_labels_by_hand_are_recognised_by_id_in_another_order(tmp_path):
+    """A hook does what it did before, while the run is behind its journal and the data set has another order."""
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(2)).tolist()
+    names = [f"img{i}.png" for i in range(120)]
+
+    class ByHand(pl.Callback):
+        def on_round_end(self, trainer):
+            active, data = ActiveLearning.from_trainer(trainer), trainer.datamodule
+            if len(active.history) == 2:
+                places = {name: i for i, name in enumerate(data.pool.ids)}
+                free = [n for n in sorted(names) if places[n] in set(data.pool_indices.tolist())][:3]
+                chosen = [places[name] for name in free]
+                data.label(chosen[:2], [int(TRAIN.tensors[1][names.index(name)]) for name in free[:2]])
+                data.skip(chosen[2:])
+
+    def shuffled():
+        moved = torch.utils.data.TensorDataset(*(t[order] for t in TRAIN.tensors))
+        return make_data(moved, initial_labels=0, ids=[names[i] for i in order])
+
+    active, data, _ = run(tmp_path, data=make_data(ids=names), callbacks=[ByHand()])
+    before = lines(tmp_path)
+    for path in [checkpoint_of(tmp_path, round_) for round_ in (0, 1)]:
+        again, known, _ = run(tmp_path, data=shuffled(), ckpt_path=path, callbacks=[ByHand()])
+        assert lines(tmp_path) == before
+        assert sorted(order[i] for i in known.labelled_indices) == data.labelled_indices.tolist()
+        assert [order[i] for i in known.skipped_indices] == data.skipped_indices.tolist()
+        assert [r.n_labelled for r in again.history] == [r.n_labelled for r in active.history] == [4, 10, 18]
