@@ -85,7 +85,7 @@ def test_data_sets_made_in_setup():
     ("make_trainer", "message"),
     [
         (lambda _: quiet_trainer([ActiveLearning()]), "must not add"),
-        (lambda _: quiet_trainer(fast_dev_run=True), "in earnest"),
+        (lambda _: quiet_trainer(fast_dev_run=True), "not as a dry run"),
     ],
 )
 def test_trainers_that_cannot_be_used(make_trainer, message):
