@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lightning_diffal.pseudo_labels import PseudoLabels
     from lightning_diffal.samplers import DiffusionSampler, Query, QueryData, QuerySampler
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ActiveDataModule",

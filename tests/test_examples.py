@@ -1,5 +1,6 @@
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,3 +74,10 @@ def test_mnist_trains_longer_on_fewer_labels(example, tmp_path, monkeypatch):
         data = type("Data", (), {"labelled_indices": range(n_labelled)})
         mnist.Model().on_round_start(type("Trainer", (), {"fit_loop": loop, "datamodule": data}))
         assert loop.max_epochs == epochs
+
+
+def test_ddp_runs_on_two_processes(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "ddp.py"), "--quick"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("History of 2 rounds") == 1

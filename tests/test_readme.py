@@ -1,14 +1,16 @@
-"""The README's code runs as it stands."""
+"""The README's code runs as it stands, block after block, and its claims have targets."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from lightning_diffal import ActiveLearning, DiffusionSampler, datasets
+from lightning_diffal import ActiveLearning, datasets
 from tests.helpers import TRAIN, VAL, Net, pl
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+OURS = re.compile(r"https://(?:github|raw\.githubusercontent)\.com/lightning-diffal/lightning-diffal/(\S+?)[)\s]")
 
 
 def blocks():
@@ -17,57 +19,68 @@ def blocks():
 
 @pytest.fixture
 def few_epochs(monkeypatch):
-    """The same code with less to do: two epochs a round and three rounds."""
+    """The same code with less to do: two epochs per round and three rounds."""
     init, fit = pl.Trainer.__init__, ActiveLearning.__init__
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     monkeypatch.setattr(pl.Trainer, "__init__", lambda self, **kw: init(self, **{**kw, "max_epochs": 2, **quiet}))
     monkeypatch.setattr(ActiveLearning, "__init__", lambda self, *a, **kw: fit(self, *a, **{**kw, "max_rounds": 3}))
 
 
-def test_readme_code_runs(few_epochs, capsys):
-    start, people, files, studio, stop, pseudo, resume, _ = blocks()
-    names = {"train_set": TRAIN, "val_set": VAL, "test_set": VAL, "model": Net("none"), "my_labels": {}}
+def test_readme_code_runs(few_epochs, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    start, people = blocks()
+    names = {"train_set": TRAIN, "val_set": VAL, "test_set": VAL, "model": Net("none")}
     exec(start, names)
-    shown = capsys.readouterr().out
-    assert "History of 4 rounds" in shown
+    assert "History of 4 rounds" in capsys.readouterr().out
     assert Path("labels.csv").read_text().count("\n") == 1 + 40
+
     exec(people, names)
-    trainer = names["pl"].Trainer(callbacks=[names["active"]])
-
-    def module():
-        return names["ActiveDataModule"](TRAIN, val_dataset=VAL, initial_labels=10)
-
-    trainer.fit(Net("none"), datamodule=module())
     assert "waiting for answers to 10 of the 10" in names["active"].history[-1].stop_reason
-    exec(files, names)
-    names["pl"].Trainer(callbacks=[names["active"]]).fit(Net("none"), datamodule=module())
-    assert "query-000.csv" in names["active"].history[-1].stop_reason
-    assert Path("runs/people/queries/query-000.csv").exists()
-    exec(studio, names)  # no server is asked before a fit
-    assert names["active"].oracle is names["studio"]
-    exec(stop, names)
-    assert len(names["active"].stopping) == 3
-    exec(pseudo, names | {"val_set": VAL})
-    last = pl.callbacks.ModelCheckpoint(dirpath="checkpoints", save_last=True)
-    names["trainer"] = pl.Trainer(callbacks=[ActiveLearning(), last])
-    names["trainer"].fit(Net("none"), datamodule=module())
-    names |= {"model": Net("none"), "data": names["ActiveDataModule"](TRAIN)}
-    names["trainer"] = pl.Trainer(callbacks=[ActiveLearning(), last])
-    exec(resume, names)
-    assert len(names["data"].labelled_indices) == 40
+    for index in names["data"].pending_indices.tolist():
+        names["my_labels"][index] = int(TRAIN[index][1])
+    again = people.replace("my_labels = {}", "")
+    exec(again, names)  # "run the same script again with more answers there"
+    assert len(names["data"].labelled_indices) == 20
+    assert [record.n_labelled for record in names["active"].history] == [10, 20]
 
 
-def test_readme_compares(capsys):
-    *_, compare = blocks()
-    exec(compare, {"DiffusionSampler": DiffusionSampler})
-    assert "mean of 2 seeds" in capsys.readouterr().out
+def test_every_link_to_the_repository_has_a_target():
+    text = README.read_text(encoding="utf-8")
+    places = OURS.findall(text)
+    assert len(places) > 20
+    for place in places:
+        path = re.sub(r"^((blob|tree)/)?main/", "", place)
+        assert (ROOT / path).exists(), path
+    # a page index shows the README without the repository around it
+    for target in re.findall(r"\]\(([^)]+)\)|^\[[^\]]+\]: (\S+)$", text, re.MULTILINE):
+        assert "".join(target).startswith("https://"), target
+    # each reference is defined, else the reader sees brackets
+    defined = {name.lower() for name in re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE)}
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    prose = re.sub(r"`[^`\n]*`|^    .*$|^\[[^\]]+\]: .*$", "", prose, flags=re.MULTILINE)
+    used = [b or a for a, b in re.findall(r"\[([^\]]+)\](?!\()(?:\[([^\]]+)\])?", prose)]
+    assert used and not [name for name in used if " ".join(name.split()).lower() not in defined]
 
 
 def test_readme_names_what_exists():
     text = README.read_text(encoding="utf-8")
-    for script in re.findall(r"`(\w+\.py)`", text):
-        assert (README.parent / "examples" / script).exists(), script
-    makefile = (README.parent / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z-]+)", text):
         assert f"\n{target}:" in makefile, target
+    commands = {path.stem for path in (ROOT / "lightning_diffal" / "cli").glob("*.py")}
+    for command in re.findall(r"(?:^    |`)diffal ([a-z]+)", text, re.MULTILINE):
+        assert command in commands or f"{command}_query" in commands, command
     assert len(datasets.digits()[0]) + len(datasets.digits()[1]) == 1797
+
+
+def test_the_figures_are_those_of_the_table():
+    table = (ROOT / "examples" / "label_efficiency.md").read_text(encoding="utf-8")
+    mnist = table.partition("### MNIST, ten labels a round, nine others")[2].partition("###")[0]
+    rows = re.findall(r"^\| (\w+) \| \S+ ± \S+ \| \**(\.\d+)", mnist, re.MULTILINE)
+    at_50 = {name: float(figure) for name, figure in rows}
+    text = README.read_text(encoding="utf-8")
+    ours, theirs, best = map(
+        float, re.search(r"MNIST (\.\d+) against (\.\d+).*?and (\.\d+) for the best", text).groups()
+    )
+    others = max(value for name, value in at_50.items() if name != "diffusion")
+    assert (ours, theirs, best) == pytest.approx((at_50["diffusion"], at_50["random"], others), abs=5e-4)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_diffal import ActiveLearning
+from lightning_diffal import ActiveLearning, exceptions
+from lightning_diffal.cli import main
 from tests.helpers import TRAIN, VAL, Net, pl
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -66,3 +67,40 @@ def test_every_page_is_reached():
         assert (
             place.name == "index.md" or place.parts[0] in globbed or re.search(rf"^{place.stem}$", index, re.MULTILINE)
         )
+
+
+def test_every_error_has_its_row_with_what_it_inherits():
+    page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    rows = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.M)}
+    assert set(rows) == set(exceptions.__all__)
+    for name, also in rows.items():
+        bases = {base.__name__ for base in getattr(exceptions, name).__bases__} - {"DiffalError"}
+        assert also == bases, name
+
+
+def test_every_command_is_told_of_with_its_exit_codes(capsys):
+    page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    main([])
+    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert len(commands) > 5
+    assert set(commands) == set(re.findall(r"^\| `diffal ([a-z]+)` ", page, re.MULTILINE))
+    assert main(["doctor", "no-such-folder"]) == 1
+    with pytest.raises(SystemExit) as unknown:
+        main(["select", "--nonsense"])
+    assert unknown.value.code == 2
+    assert set(re.findall(r"^\| (\d+) \|", page, re.MULTILINE)) == {"0", "1", "2", "130"}
+
+
+def test_every_option_on_a_page_exists(capsys):
+    """Of commands with options of their own; those of `diffal fit` are Lightning's and the callback's arguments."""
+    used = {}
+    for page in [*PAGES, DOCS.parent / "README.md"]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for command, rest in re.findall(r"diffal (select|label|report|compare|demo|doctor)\b([^\n`#]*)", text):
+            used.setdefault(command, set()).update(re.findall(r"--[a-z][a-z-]*", rest))
+    assert used["select"] and used["label"]
+    for command, options in used.items():
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = capsys.readouterr().out
+        assert not {option for option in options if not re.search(rf"{option}\b", shown)}, command
