@@ -88,11 +88,11 @@ def label_config(
 
     Example:
         >>> print(label_config(["cat", "dog & co"], "text", reasons=False))
-        <View style="display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start;">
-          <View style="flex: 1 1 420px; min-width: 0;">
+        <View style="display: flex; gap: 20px; align-items: flex-start;">
+          <View style="flex: 1 1 0; min-width: 0;">
             <Text name="text" value="$text" />
           </View>
-          <View style="flex: 0 1 340px;">
+          <View style="flex: 0 0 240px;">
             <Choices name="label" toName="text" choice="single" required="true" layout="vertical">
               <Choice value="cat" hotkey="1" />
               <Choice value="dog &amp; co" hotkey="2" />
@@ -104,14 +104,11 @@ def label_config(
         raise ConfigurationError(
             f"Expected argument `kind` to be 'image', 'text', 'audio' or 'table', but got {kind!r}."
         )
-    view = ElementTree.Element("View", style="display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start;")
+    view = ElementTree.Element("View", style="display: flex; gap: 20px; align-items: flex-start;")
     shown = to_name or kind
-    left = ElementTree.SubElement(view, "View", style="flex: 1 1 420px; min-width: 0;")
+    left = ElementTree.SubElement(view, "View", style="flex: 1 1 0; min-width: 0;")
     ElementTree.SubElement(left, kind.capitalize(), {"name": shown, "value": f"${kind}", **_SHOWN[kind]})
-    right = ElementTree.SubElement(view, "View", style="flex: 0 1 340px;")
-    if reasons:
-        for name in (WHY, SUGGESTION):
-            ElementTree.SubElement(right, "Header", value=f"${name}", size="5")
+    right = ElementTree.SubElement(view, "View", style="flex: 0 0 240px;")
     # an annotation without a choice says that no class applies, which only a multi-label target can mean
     rule = {"choice": "multiple"} if multilabel else {"choice": "single", "required": "true"}
     layout = "vertical" if len(class_names) <= _LISTED else "select"
@@ -120,6 +117,8 @@ def label_config(
         hotkey = {"hotkey": _HOTKEYS[place]} if place < len(_HOTKEYS) and layout == "vertical" else {}
         ElementTree.SubElement(choices, "Choice", {"value": str(name), **hotkey})
     if reasons:
+        for name in (SUGGESTION, WHY):
+            ElementTree.SubElement(right, "Header", value=f"${name}", size="5")
         ElementTree.SubElement(right, "HyperText", name="nearest", value=f"${NEAREST}", inline="true")
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
