@@ -59,7 +59,7 @@ class LabelStudioOracle(Oracle):
     **What leaves this machine**, when you import the files or give a `url`: for each point asked what `task_data`
     returns, its id (positions, or relative paths for image folders), a short digest of its content where the id is a
     position, the round, the sampler's figures on it, the suggested label, and id and label of the nearest labelled
-    point; without `task_data` also what is shown of that point, an image as a thumbnail. No other label, no file and no
+    point; without `task_data` also that point's text or table. No other label, no file and no
     weight is sent.
 
     **The key** of the server is read from the environment when it is needed, and is kept nowhere. Both kinds do:

@@ -286,7 +286,9 @@ def _example(nearest: int, known: Mapping[str, Any], data: ActiveDataModule, sho
     content = ""
     if shows:
         with suppress(ConfigurationError):  # what cannot be shown is named
-            content = show_point(data, nearest).html(_EXAMPLE)
+            shown = show_point(data, nearest)
+            # Label Studio takes the address of an embedded image away: it is named only
+            content = shown.html(_EXAMPLE) if shown.kind in ("text", "table") else ""
     return f"<p>{name}</p>{content}"
 
 
