@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
+from numbers import Integral, Real
 from typing import Any
 
 from torch.utils.data import IterableDataset
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
+from lightning_diffal.labels.class_names import check_names
 
 __all__ = ["check_classes", "check_loading", "check_validation", "check_view", "checked_length"]
 
@@ -16,7 +18,7 @@ _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_worke
 
 def check_validation(val_fraction: Any, val_dataset: Any) -> None:
     """A share of the labelled points, or a data set; not both."""
-    if isinstance(val_fraction, bool) or not isinstance(val_fraction, int | float) or not 0.0 <= val_fraction < 1.0:
+    if isinstance(val_fraction, bool) or not isinstance(val_fraction, Real) or not 0.0 <= float(val_fraction) < 1.0:
         raise ConfigurationError(
             f"Expected argument `val_fraction` to be at least 0 and less than 1, but got {val_fraction!r}."
         )
@@ -39,7 +41,7 @@ def check_loading(batch_size: Any, pool_batch_size: Any, loader_kwargs: Any) -> 
     for name, size in {"batch_size": batch_size, "pool_batch_size": pool_batch_size}.items():
         if size is None and name == "pool_batch_size":
             continue
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
             raise ConfigurationError(f"Expected argument `{name}` to be an integer of at least 1, but got {size!r}.")
     if loader_kwargs is not None and not isinstance(loader_kwargs, Mapping):
         raise InvalidTypeError(f"Expected argument `loader_kwargs` to be a dict, but got {loader_kwargs!r}.")
@@ -53,7 +55,7 @@ def check_loading(batch_size: Any, pool_batch_size: Any, loader_kwargs: Any) -> 
 
 def check_classes(num_classes: Any, class_names: Any, target: Any) -> None:
     """How many classes there are, what they are called, and where an item holds its own."""
-    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, Integral)):
         raise ConfigurationError(f"Expected argument `num_classes` to be an integer, but got {num_classes!r}.")
     if num_classes is not None and num_classes < 1:
         raise ConfigurationError(f"Expected argument `num_classes` to be at least 1, but got {num_classes}.")
@@ -62,6 +64,7 @@ def check_classes(num_classes: Any, class_names: Any, target: Any) -> None:
             raise InvalidTypeError(f"Expected argument `class_names` to be a list of names, but got {class_names!r}.")
         if len(set(class_names)) != len(class_names):
             raise ConfigurationError(f"Expected `class_names` to be different, but got {list(class_names)}.")
+        check_names(class_names)
         if num_classes not in (None, len(class_names)):
             raise ConfigurationError(
                 f"Expected `num_classes` and `class_names` to agree, but got {num_classes} and {len(class_names)}."

@@ -16,6 +16,7 @@ from lightning_diffal.data.label_place import check_label_place, settled_target
 from lightning_diffal.data.own_names import own_class_names, own_targets
 from lightning_diffal.data.wrapped import default_ids, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
+from lightning_diffal.labels.class_names import class_words
 from lightning_diffal.labels.ids import as_indices
 from lightning_diffal.labels.initial import InitialLabels, check_targets, initial_points
 from lightning_diffal.labels.pool import LabelledPool
@@ -334,7 +335,7 @@ class LabelledPoints:
         names = self.class_names
         rows = []
         for index, label in zip(self.labelled_indices.tolist(), self.labels, strict=True):
-            name = "" if names is None or label.ndim else names[label]
+            name = "" if names is None else class_words(int(label) if not label.ndim else tuple(label.tolist()), names)
             rows.append((self.pool.id_of(index), index, " ".join(map(str, label.reshape(-1))), name))
         rounds = self.pool.rounds_of(self.labelled_indices).tolist()
         write_csv(

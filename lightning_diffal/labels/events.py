@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_diffal.exceptions import ResumeError
+from lightning_diffal.labels.ids import find_ids
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.utils.aliases import IntArray
 
@@ -60,8 +61,7 @@ def positions_of(event: Mapping[str, Any], ids: Sequence[str] | None) -> list[in
         return list(event["indices"])
     if ids is None:
         raise ResumeError("The run was begun with `ids`, but the data module has none now: give the same ones.")
-    now = {name: i for i, name in enumerate(ids)}
-    gone = [name for name in event["ids"] if name not in now]
+    now, gone = find_ids(event["ids"], ids)
     if gone:
         raise ResumeError(f"The point with id {gone[0]!r} is not in this data set any more.")
     return [now[name] for name in event["ids"]]

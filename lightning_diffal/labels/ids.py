@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from lightning_diffal.exceptions import InvalidIndexError
 from lightning_diffal.utils.aliases import IntArray
 
-__all__ = ["as_indices", "unique_ids"]
+__all__ = ["as_indices", "composed", "find_ids", "unique_ids", "writable"]
 
 
 def as_indices(indices: Any, n_points: int, name: str = "indices") -> IntArray:
@@ -60,7 +61,7 @@ def as_indices(indices: Any, n_points: int, name: str = "indices") -> IntArray:
 
 
 def unique_ids(ids: Iterable[Any], n_points: int) -> list[str]:
-    """Check the names of all points and return them as strings.
+    """Check the names of all points and return them as strings that every file can hold, see `writable`.
 
     Args:
         ids: one name a point.
@@ -73,7 +74,7 @@ def unique_ids(ids: Iterable[Any], n_points: int) -> list[str]:
         >>> unique_ids([7, "b"], 2)
         ['7', 'b']
     """
-    names = [str(name) for name in ids]
+    names = [writable(str(name)) for name in ids]
     if len(names) != n_points:
         raise InvalidIndexError(
             f"Expected argument `ids` to hold one id for each of {n_points} points, but got {len(names)}."
@@ -82,3 +83,54 @@ def unique_ids(ids: Iterable[Any], n_points: int) -> list[str]:
         name, times = Counter(names).most_common(1)[0]
         raise InvalidIndexError(f"Expected argument `ids` to be unique, but {name!r} stands {times} times.")
     return names
+
+
+def writable(text: str) -> str:
+    r"""The text as it can be written to a file: what no encoding knows (half of a surrogate pair) is escaped.
+
+    Python gives such text for file names that are not in the encoding of the file system.
+
+    Example:
+        >>> writable("Stra\udcdfe"), writable("Straße")
+        ('Stra\\udcdfe', 'Straße')
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def composed(text: str) -> str:
+    """The text with composed characters: file systems write an umlaut as one character or as two."""
+    return unicodedata.normalize("NFC", text)
+
+
+def find_ids(names: Iterable[str], ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """Where points stand by their ids, in whatever Unicode composition these are now.
+
+    Args:
+        names: that are looked for.
+        ids: of all points.
+
+    Returns:
+        Positions by name, and the names that are not there, or are there several times but for their composition.
+
+    Example:
+        >>> find_ids(["b", "c"], ["a", "b"])
+        ({'b': 1}, ['c'])
+    """
+    now = {name: i for i, name in enumerate(ids)}
+    found: dict[str, int] = {}
+    gone: list[str] = []
+    alike: dict[str, list[int]] = {}
+    for name in names:
+        written = writable(name)
+        if written in now:
+            found[name] = now[written]
+            continue
+        if not alike:
+            for own, i in now.items():
+                alike.setdefault(composed(own), []).append(i)
+        places = alike.get(composed(written), [])
+        if len(places) == 1:
+            found[name] = places[0]
+        else:
+            gone.append(name)
+    return found, gone

@@ -58,9 +58,10 @@ def initial_points(
             "`stratified=True` needs `targets`, the labels of all points as an array: without it every item of the "
             "data set would have to be read."
         )
-    if isinstance(initial, Mapping):
-        indices = as_indices(list(initial), n_points, "initial_labels")
-        return indices, [parse_label(value, num_classes, class_names) for value in initial.values()]
+    given = _by_index(initial)
+    if given is not None:
+        indices = as_indices(list(given), n_points, "initial_labels")
+        return indices, [_given_label(i, value, num_classes, class_names) for i, value in given.items()]
     if isinstance(initial, bool | float | str) or initial is None:
         raise ConfigurationError(
             "Expected argument `initial_labels` to be a number of points, a list of indices or labels by index, "
@@ -76,6 +77,37 @@ def initial_points(
             f"but got {initial}."
         )
     return indices, None if targets is None else [parse_label(row, num_classes) for row in targets[indices]]
+
+
+def _by_index(initial: Any) -> dict[Any, Any] | None:
+    """What a dict, a pandas Series or anything like them says, by index; `None` for everything else."""
+    if isinstance(initial, Mapping):
+        return dict(initial)
+    if not (hasattr(initial, "items") and hasattr(initial, "keys")):
+        return None
+    if getattr(initial, "ndim", 1) != 1:
+        raise ConfigurationError(
+            f"Expected argument `initial_labels` to be labels by index, but got a table ({type(initial).__name__}): "
+            "give one column of it, with the positions of the points as its index."
+        )
+    pairs = list(initial.items())
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        raise ConfigurationError(
+            "Expected argument `initial_labels` to hold one label for each index, but some are given twice."
+        )
+    return given
+
+
+def _given_label(index: Any, value: Any, num_classes: int | None, class_names: Sequence[str] | None) -> Label:
+    if value is None or value != value:  # NaN, as data frames have it
+        raise InvalidLabelError(
+            f"Point {index} has no label in `initial_labels` (it is {value!r}): leave the point out."
+        )
+    try:
+        return parse_label(value, num_classes, class_names)
+    except InvalidLabelError as error:
+        raise InvalidLabelError(f"Point {index} in `initial_labels`: {error}") from None
 
 
 def draw_initial(size: int, n_points: int, seed: int, targets: IntArray | None = None) -> IntArray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, ResumeError
 from lightning_diffal.labels.events import make_event
-from lightning_diffal.labels.ids import as_indices, unique_ids
+from lightning_diffal.labels.ids import as_indices, find_ids, unique_ids
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.utils.aliases import IntArray
 
@@ -282,8 +282,7 @@ class LabelledPool:
                 "The checkpoint keeps its labels by the ids of points, but this data set has none: give `ids`, or the "
                 "data set that the run began with."
             )
-        now = {name: i for i, name in enumerate(self.ids)}
-        gone = [name for name in saved_ids.values() if name not in now]
+        now, gone = find_ids(saved_ids.values(), self.ids)
         if gone:
             raise ResumeError(
                 f"{len(gone)} labelled or asked points of the checkpoint are not in this data set, the first with id "

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from lightning_diffal.exceptions import InvalidLabelError
+from lightning_diffal.labels.class_names import tidy
 
 __all__ = [
     "LABEL_KEYS",
@@ -46,7 +47,8 @@ def parse_label(value: Any, num_classes: int | None = None, class_names: Sequenc
 
     Args:
         value: an integer, a class name, an array or tensor holding one integer, or a vector of zeros and ones.
-            Booleans, and floats that are exactly 0 or 1, are what binary losses take, so they are classes too.
+            Booleans are what binary losses take, and whole floats what data frames make of classes beside a gap, so
+            they are classes too.
         num_classes: where known, the label must fit it.
         class_names: names of the classes, where labels may be given by name.
 
@@ -59,6 +61,9 @@ def parse_label(value: Any, num_classes: int | None = None, class_names: Sequenc
     """
     if isinstance(value, str):
         if class_names is None or value not in class_names:
+            alike = [i for i, name in enumerate(class_names or ()) if tidy(str(name)) == tidy(value)]
+            if len(alike) == 1:
+                return alike[0]
             known = "no `class_names` are given" if class_names is None else f"the classes are {list(class_names)}"
             raise InvalidLabelError(f"Expected a label to be an integer class, but got {value!r}, and {known}.")
         return list(class_names).index(value)
@@ -74,7 +79,7 @@ def parse_label(value: Any, num_classes: int | None = None, class_names: Sequenc
     if array.size > 1:
         return _parse_vector(array, num_classes)
     single = array.reshape(()).item()  # a class may be wrapped in one dimension
-    if isinstance(single, float) and single not in (0.0, 1.0):
+    if isinstance(single, float) and not single.is_integer():
         raise InvalidLabelError(
             f"Expected a label to be an integer class, but got {single!r}. Regression targets are not supported."
         )

@@ -13,7 +13,7 @@ import numpy as np
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError, InvalidTypeError
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.base import Oracle, Question
-from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader
+from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, read_label
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table
 from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
@@ -225,7 +225,7 @@ class FileOracle(Oracle):
         for table in tables:
             for row in table.rows:
                 try:
-                    value = labels.read(row.cells.get("label"))
+                    value = read_label(row, labels)
                     if value is PENDING:
                         continue
                     index = points.read(row)

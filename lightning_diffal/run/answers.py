@@ -33,7 +33,10 @@ def count_answers(context: RunContext) -> tuple[int, int, bool]:
     """
     pool, state = context.data.pool, context.state
     waiting = len(set(state.asked) & set(pool.pending_indices.tolist()))
-    arrived = int((pool.rounds_of(pool.labelled_indices) == state.round + 1).sum())
+    asked = {i for record in state.history if record.query is not None for i in record.query.indices.tolist()}
+    labelled = pool.labelled_indices
+    new = labelled[pool.rounds_of(labelled) == state.round + 1]  # an earlier run on the same data has such rounds too
+    arrived = sum(index in asked for index in new.tolist())
     enough = not waiting or (context.settings.min_answers is not None and arrived >= context.settings.min_answers)
     return waiting, arrived, enough
 

@@ -88,6 +88,13 @@ class Recorder:
                 f"The run was begun with {header['num_classes']} classes, but now there are {data.num_classes}: give "
                 "the model and the data module that it began with."
             )
+        named = header.get("class_names")
+        if named is not None and data.class_names is not None and named != [str(name) for name in data.class_names]:
+            raise ResumeError(
+                f"The run was begun with the `class_names` {named}, but now they are {list(data.class_names)}: every "
+                "label is kept by the position of its class, and would mean another one. Give the names of then, in "
+                "their order."
+            )
         if saved is None:
             context.state.seed = header["seed"]
             data.restore(header["data"])

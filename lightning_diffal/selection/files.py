@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError
+from lightning_diffal.labels.class_names import check_names, tidy
 from lightning_diffal.labels.ids import unique_ids
 from lightning_diffal.labels.marks import PENDING, SKIP
-from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, holds_several, parts_of
+from lightning_diffal.labels.missing import missing_mark
+from lightning_diffal.spreadsheets.labels import (
+    CANNOT_TELL,
+    LabelReader,
+    holds_several,
+    is_vector,
+    label_cell,
+    parts_of,
+    read_label,
+)
+from lightning_diffal.spreadsheets.numbers import AmbiguousNumberError, whole_number
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Row, Table, read_table
 
@@ -18,6 +30,7 @@ __all__ = ["Known", "check_out", "read_ids", "read_labels", "read_pending"]
 
 PathLike = str | os.PathLike[str]
 
+_CODE = 9_999  # numbers beyond it are codes of classes, and not their positions
 _ASKED_BY_US = "suggested_label"  # a column that only our own query files have
 
 
@@ -72,7 +85,7 @@ def read_labels(paths: Sequence[Path], points: PointReader, class_names: Sequenc
     for table in tables:
         for row in table.rows:
             try:
-                value = reader.read(row.cells.get("label"))
+                value = read_label(row, reader)
                 if value is PENDING and _ASKED_BY_US not in row.cells:
                     continue
                 index = points.read(row)
@@ -91,18 +104,54 @@ def read_labels(paths: Sequence[Path], points: PointReader, class_names: Sequenc
 
 def _reader(tables: list[Table], class_names: Sequence[str] | None) -> LabelReader:
     """One that knows the classes: those given, or those that stand in the files."""
-    cells = [row.cells.get("label") for table in tables for row in table.rows]
-    several = any(holds_several(cell) and cell not in (class_names or ()) for cell in cells)
+    cells = [(label_cell(row), row.delimiter) for table in tables for row in table.rows]
+    names = [] if class_names is None else [tidy(name) for name in class_names]
+    several = any(holds_several(cell) and not (isinstance(cell, str) and tidy(cell) in names) for cell, _ in cells)
+    several = several and any(len(parts_of(cell)) != 1 for cell, _ in cells if holds_several(cell))
     if class_names is not None:
         if len(set(class_names)) < len(class_names):
             raise ConfigurationError(f"Expected class names that differ, but got {', '.join(class_names)}.")
+        check_names(class_names)
+        several |= any(isinstance(cell, str) and is_vector(cell) and tidy(cell) not in names for cell, _ in cells)
         return LabelReader(class_names=class_names, multilabel=several)
-    words = {str(part).strip() for cell in cells for part in parts_of(cell)}
-    words -= {word for word in words if not word or word.casefold() in CANNOT_TELL}
-    if all(word.partition(".")[0].isdecimal() and not word.partition(".")[2].strip("0") for word in words):
-        top = max((int(word.partition(".")[0]) for word in words), default=-1)
-        return LabelReader(top + 1 if words else None, multilabel=several)
-    return LabelReader(class_names=sorted(words), multilabel=several)
+    vectors = {len(cell.split()) for cell, _ in cells if isinstance(cell, str) and is_vector(cell)}
+    if len(vectors) == 1:
+        return LabelReader(vectors.pop(), multilabel=True)
+    signs = _has_signs(cells)
+    words: set[str] = set()
+    numbers: set[int] = set()
+    for cell, delimiter in cells:
+        for part in parts_of(cell):
+            word = tidy("" if isinstance(part, float) and math.isnan(part) else str(part))
+            number = _whole(word, delimiter)
+            is_nothing = not word or word.casefold() in CANNOT_TELL or missing_mark(word, classes_known=False)
+            if signs and number is not None:
+                words.add(str(number))
+            elif is_nothing or (number is not None and number < 0):
+                continue
+            elif number is None:
+                words.add(word)
+            else:
+                numbers.add(number)
+    if words or max(numbers, default=0) > _CODE:  # numbers are names too: codes, not positions
+        listed = [str(number) for number in sorted(numbers)] + sorted(words)
+        return LabelReader(class_names=listed, multilabel=several, classes_known=False)
+    top = max(numbers, default=-1)
+    return LabelReader(top + 1 if numbers else None, multilabel=several, classes_known=False)
+
+
+def _has_signs(cells: Sequence[tuple[Any, str]]) -> bool:
+    """Whether the classes are -1 and 1, and what is not labelled is left empty; -1 is also how that is marked."""
+    words = {tidy(str(part)) for cell, _ in cells for part in parts_of(cell)}
+    known = {_whole(word, "") for word in words if word and missing_mark(word, classes_known=False) != "empty"}
+    return known == {-1, 1} and "" in {tidy(str(cell or "")) for cell, _ in cells}
+
+
+def _whole(word: str, delimiter: str) -> int | None:
+    try:
+        return whole_number(word, delimiter)
+    except AmbiguousNumberError:  # told when the cell is read
+        return None
 
 
 def _id_hint(error: Exception, points: PointReader) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 import reprlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = ["Problems", "Row", "Table", "read_table"]
 
 _SHOWN = 5
 _DELIMITERS = ",;\t"
+_LONGEST = 2**31 - 1
 
 
 class Problems:
@@ -30,7 +32,7 @@ class Problems:
         >>> problems.check()
         Traceback (most recent call last):
         lightning_diffal.exceptions.AnswerFileError: query-000.csv, line 4: there is no class 'dgo'.
-        Nothing was applied: mend that and go on.
+        Nothing was applied: fix these lines and rerun.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,9 @@ class Problems:
             return
         more = len(self.found) - _SHOWN
         rest = [f"And {more} more."] if more > 0 else []
-        raise AnswerFileError("\n".join([*self.found[:_SHOWN], *rest, "Nothing was applied: mend that and go on."]))
+        raise AnswerFileError(
+            "\n".join([*self.found[:_SHOWN], *rest, "Nothing was applied: fix these lines and rerun."])
+        )
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,12 @@ class Row:
     Args:
         line: where it begins, counted from 1.
         cells: by column in lower case: text, without what escapes a formula, or values of JSON.
+        delimiter: between the cells of its table, which tells of the locale; empty in JSON lines.
     """
 
     line: int
     cells: dict[str, Any]
+    delimiter: str = field(default=",", repr=False)
 
     def text(self, column: str) -> str:
         """A cell as text, without spaces around it; empty where there is none."""
@@ -127,9 +133,20 @@ def read_table(path: Path, problems: Problems, encoding: str = "utf-8", *, needs
             '"CSV UTF-8", or give its `encoding`',
         )
         return Table(path)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return Table(path, rows=list(_json_rows(path, text, problems)))
-    return _csv_table(path, text, problems, needs_label)
+    with _cells_of_any_length():
+        return _csv_table(path, text, problems, needs_label)
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """A long text in a cell is not damage; Python's own limit is 131,072 characters, for the whole process."""
+    usual = csv.field_size_limit(_LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
@@ -144,9 +161,12 @@ def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
         if not isinstance(values, dict):
             problems.add(path, number, f"expected a JSON object such as {{...}}, but got {reprlib.repr(values)}")
             continue
-        row = Row(number, {str(name).strip().lower(): value for name, value in values.items()})
+        row = Row(number, {str(name).strip().lower(): value for name, value in values.items()}, "")
         if not (row.text("id") or row.text("index")):
             problems.add(path, number, "neither `id` nor `index`")
+            continue
+        if "labels" in row.cells and "label" not in row.cells:
+            problems.add(path, number, "`labels`, but no `label`, which is what is read: call it so")
             continue
         yield row
 
@@ -179,7 +199,7 @@ def _csv_table(path: Path, text: str, problems: Problems, needs_label: bool) -> 
                 number,
                 f"half a line: {len(cells)} of {len(keys)} cells and no end of line, as while a file is being written",
             )
-        best.rows.extend(_csv_rows(path, keys, rows, problems))
+        best.rows.extend(_csv_rows(path, keys, rows, problems, best.delimiter))
     return best
 
 
@@ -201,13 +221,15 @@ def _cells(
             yield line, cells
 
 
-def _csv_rows(path: Path, keys: list[str], lines: list[tuple[int, list[str]]], problems: Problems) -> Iterator[Row]:
+def _csv_rows(
+    path: Path, keys: list[str], lines: list[tuple[int, list[str]]], problems: Problems, delimiter: str
+) -> Iterator[Row]:
     for number, cells in lines:
         if any(cell.strip() for cell in cells[len(keys) :]):
             reason = f"{len(cells)} cells, but {len(keys)} columns: text that holds the separator needs quotation marks"
             problems.add(path, number, reason)
             continue
-        row = Row(number, dict(zip(keys, map(unescape_cell, cells), strict=False)))
+        row = Row(number, dict(zip(keys, map(unescape_cell, cells), strict=False)), delimiter)
         if row.text("label") and not (row.text("id") or row.text("index")):
             problems.add(path, number, f"a label ({reprlib.repr(row.text('label'))}), but no id")
             continue

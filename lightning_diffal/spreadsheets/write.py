@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.labels.class_names import class_words
+from lightning_diffal.labels.ids import writable
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.files import replacing, write_rows
@@ -53,6 +53,7 @@ def query_rows(
         content: what shows a point to a person, by column (`path`, `text`).
 
     Example:
+        >>> import numpy as np
         >>> details = {"predicted": np.array([1]), "margin": np.array([0.2]), "reach": np.array([0.8])}
         >>> rows = query_rows([4], Query([4], [0.5], details), str, lambda i: None, ["cat", "dog"])
         >>> rows[0]["suggested_label"], rows[0]["confidence"], rows[0]["label"]
@@ -101,18 +102,6 @@ def confidence(details: Mapping[str, Any]) -> float | None:
     if sure is None and isinstance(margin, float) and isinstance(reach, float) and reach > 0:
         sure = margin / reach  # of the walks that meet a label, how many more meet the first class than the second
     return None if sure is None else min(max(float(sure), 0.0), 1.0)
-
-
-def class_words(label: Label, class_names: Sequence[str] | None) -> str:
-    """A label as a person may write it, and as `LabelReader` reads it.
-
-    Example:
-        >>> class_words(1, ["cat", "dog"]), class_words((1, 0, 1), None), class_words((0, 0), None)
-        ('dog', '0|2', '[]')
-    """
-    if isinstance(label, tuple):
-        return "|".join(class_words(i, class_names) for i in np.flatnonzero(label).tolist()) or "[]"
-    return str(label) if class_names is None else str(class_names[label])
 
 
 def content_of(data: ActiveDataModule, index: int) -> dict[str, str]:
@@ -168,7 +157,8 @@ def add_rows(
     end = "" if not before or before.endswith((b"\n", b"\r")) else "\n"
     with replacing(path) as temporary:
         # a byte order mark stands at the begin of a file only
-        temporary.write_bytes(before + (end + added).encode(encoding.removesuffix("-sig") if before else encoding))
+        written = writable(end + added)  # in JSON the escape of half a surrogate pair is read back as that
+        temporary.write_bytes(before + written.encode(encoding.removesuffix("-sig") if before else encoding))
 
 
 def _cell(name: str, value: Any) -> Any:

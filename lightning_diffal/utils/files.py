@@ -96,7 +96,11 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
         id,label
         "'=1+1",3
     """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    # half a surrogate pair, as in names of files that could not be decoded, is escaped
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         write_rows(file, (header, *rows))
 
 

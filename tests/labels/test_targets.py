@@ -60,7 +60,7 @@ class TestParseLabel:
         ("value", "message"),
         [
             (0.5, "0.5. Regression targets"),
-            (2.0, "Regression"),
+            (2.5, "Regression"),
             (float("nan"), "nan. Regression"),
             (torch.tensor(0.5), "Regression"),
             (torch.tensor([2.5]), "Regression"),

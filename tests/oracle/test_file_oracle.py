@@ -308,7 +308,9 @@ def test_bad_files(name, tmp_path):
     path = tmp_path / "query-000.csv"
     with pytest.raises(AnswerFileError) as caught:
         answers(text, tmp_path)
-    assert str(caught.value) == (f"{path}, line {reason.format(path=path)}\nNothing was applied: mend that and go on.")
+    assert str(caught.value) == (
+        f"{path}, line {reason.format(path=path)}\nNothing was applied: fix these lines and rerun."
+    )
     assert isinstance(caught.value, DiffalError | ValueError)
 
 
@@ -323,10 +325,15 @@ JSON = {
     "no id": ('{"label": "dog"}\n', "1: neither `id` nor `index`."),
     "true": ('{"id": "img/1.png", "label": true}\n', "1: expected a class name or number, but got True."),
     "half": ('{"id": "img/1.png", "label": 0.5}\n', "1: expected a class name or number, but got 0.5."),
-    "NaN": ('{"id": "img/1.png", "label": NaN}\n', "1: expected a class name or number, but got nan."),
+    "NaN": ('{"id": "img/1.png", "label": NaN}\n', {}),
     "object": ('{"id": "img/1.png", "label": {"a": 1}}\n', "1: expected a class name or number, but got {'a': 1}."),
     "negative": ('{"id": "img/1.png", "label": -1}\n', "1: there is no class -1: classes are numbered from 0 to 2."),
-    "several": ('{"id": "img/1.png", "label": ["dog"]}\n', "1: expected one class, but got several: ['dog']."),
+    "one in a list": ('{"id": "img/1.png", "label": ["dog"]}\n', {1: 1}),
+    "none in a list": ('{"id": "img/1.png", "label": []}\n', {}),
+    "several": ('{"id": "img/1.png", "label": ["dog", "cat"]}\n',
+                "1: expected one class, but got several: ['dog', 'cat']."),
+    "labels": ('{"id": "img/1.png", "labels": "dog"}\n',
+               "1: `labels`, but no `label`, which is what is read: call it so."),
     "formula that is none": ('{"id": "\'=1", "label": "dog"}\n', "1: there is no point with id \"'=1\"."),
 }  # fmt: skip
 
@@ -395,7 +402,9 @@ def test_an_id_that_a_spreadsheet_made_another_points(tmp_path):
     data = make_data(ids=["1.1", "1.10", "a", "b", "c", "d"], initial={5: 1}, asked=(0, 1, 2))
     with pytest.raises(AnswerFileError, match=r"the id is '1.1', but that of index 1 is '1.10'"):
         answers("id,index,label\n1.1,1,dog\n", tmp_path, data)
-    assert answers("id,index,label\n1.1,0,dog\n1.10,1.0,cat\na,4,cat\n", tmp_path, data) == {0: 1, 1: 0, 2: 0}
+    assert answers("id,index,label\n1.1,0,dog\n1.10,1.0,cat\na,2,cat\n", tmp_path, data) == {0: 1, 1: 0, 2: 0}
+    with pytest.raises(AnswerFileError, match=r"the id is 'a', but that of index 4 is 'c'"):
+        answers("id,index,label\na,4,cat\n", tmp_path, data)
 
 
 def test_a_data_set_without_ids_or_names(tmp_path):

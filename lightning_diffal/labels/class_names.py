@@ -1,0 +1,63 @@
+"""Names of classes: what makes two of them one, and a label read by name or checked against them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.labels.ids import composed
+
+__all__ = ["check_names", "class_words", "tidy"]
+
+
+def tidy(name: str) -> str:
+    """A class name as all ways of writing it agree: composed characters, one space between words.
+
+    Example:
+        >>> tidy("  big   cat ")
+        'big cat'
+    """
+    return " ".join(composed(name).split())
+
+
+def check_names(class_names: Sequence[Any]) -> None:
+    """Refuse names that nobody can tell apart in a table. Upper and lower case tell them apart.
+
+    Raises:
+        ConfigurationError: an empty name, or two that are one but for spaces and Unicode composition.
+
+    Example:
+        >>> check_names(["cat", "cat "])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        lightning_diffal.exceptions.ConfigurationError: ... to be different, but 'cat' and 'cat ' are the same.
+    """
+    found: dict[str, Any] = {}
+    for name in class_names:
+        words = tidy(str(name))
+        if not words:
+            raise ConfigurationError(
+                f"Expected `class_names` to be words, but got {name!r}: an empty cell is no label."
+            )
+        if words in found:
+            raise ConfigurationError(
+                f"Expected `class_names` to be different, but {found[words]!r} and {name!r} are the same."
+            )
+        found[words] = name
+
+
+def class_words(label: int | tuple[int, ...], class_names: Sequence[str] | None) -> str:
+    """A label as a person may write it, and as `spreadsheets.labels.LabelReader` reads it.
+
+    Example:
+        >>> class_words(1, ["cat", "dog"]), class_words((1, 0, 1), None), class_words((0, 0), None)
+        ('dog', '0|2', '[]')
+    """
+    if isinstance(label, tuple):
+        words = [class_words(i, class_names) for i in np.flatnonzero(label).tolist()]
+        plain = words and not any("|" in word or word.startswith("[") for word in words)
+        return "|".join(words) if plain else json.dumps(words, ensure_ascii=False)
+    return str(label) if class_names is None else str(class_names[label])
