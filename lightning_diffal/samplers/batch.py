@@ -15,7 +15,7 @@ from lightning_diffal.processes.shards import ShardedRows
 from lightning_diffal.samplers.base import QueryData
 from lightning_diffal.utils.aliases import BoolArray, FloatArray, IntArray
 
-__all__ = ["EXPLORED", "Batch", "coverage", "guidance", "mean_coverage", "pick_batch", "weakness"]
+__all__ = ["EXPLORED", "Batch", "coverage", "guidance", "mean_coverage", "ordered_candidates", "pick_batch", "weakness"]
 
 
 EXPLORED = 3.0
@@ -66,9 +66,7 @@ def pick_batch(
         centrality: weight of the centrality in the score of an unexplored pool.
     """
     known, waiting = space.inverse[data.labelled], space.inverse[data.pending]
-    candidates = data.candidates[np.argsort(keys[data.candidates], kind="stable")]
-    tier = _tiers(space.inverse[candidates], np.concatenate([known, waiting]), space.n_nodes)
-    fresh, copies = candidates[tier == 0], candidates[tier > 0]  # fresh: one point a node, in the order of the keys
+    fresh, copies, tier = ordered_candidates(space.inverse, data, keys)
     asked, picked = np.unique(waiting), np.empty(0, np.int64)
     scores, equivalents = np.empty(0, np.float32), np.empty(0, np.float32)
     pool_mean, bonus = 0.0, space.centrality
@@ -79,7 +77,7 @@ def pick_batch(
         mass = diffusion.diffuse_asked(space.transition, known, asked, n_steps)
         equivalent = coverage(space, summary, mass, n_steps)
         if number == 0:
-            pool_mean = mean_coverage(space, equivalent, candidates)
+            pool_mean = mean_coverage(space, equivalent, data.candidates)
             bonus = np.float32(centrality) * guidance(space.centrality, pool_mean)
         score = weakness(summary, mass) + bonus
         if number < passes:
@@ -88,7 +86,7 @@ def pick_batch(
             positions = _spread(space.transition, nodes, score[nodes], want)
             chosen, fresh = fresh[positions], np.delete(fresh, positions)
         else:  # copies of points that are known or asked, when nothing else is left
-            order = np.lexsort((-score[space.inverse[copies]], tier[tier > 0]))
+            order = np.lexsort((-score[space.inverse[copies]], tier))
             chosen = copies[order[: size - len(picked)]]
         nodes = space.inverse[chosen]
         picked = np.concatenate([picked, chosen])
@@ -96,6 +94,32 @@ def pick_batch(
         equivalents = np.concatenate([equivalents, equivalent[nodes]])
         asked = np.union1d(asked, nodes)
     return Batch(picked, scores, equivalents, pool_mean)
+
+
+def ordered_candidates(
+    inverse: IntArray, data: QueryData, keys: npt.NDArray[np.float64]
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Candidates in the order of their keys: one point per node, then further copies of what is held or asked.
+
+    Args:
+        inverse: `(N,)` the node of each point.
+        data: candidates, labelled and pending points.
+        keys: `(N,)` break ties.
+
+    Returns:
+        fresh: `(F,)` positions in the data set, of distinct nodes without a labelled or pending point.
+        copies: `(M - F,)` the others.
+        tier: `(M - F,)` how many copies of each come before it.
+
+    Example:
+        >>> data = QueryData(num_points=4, labelled=[0], labels=[1])
+        >>> ordered_candidates(np.array([0, 0, 1, 1]), data, np.array([0.0, 0.1, 0.3, 0.2]))
+        (array([3]), array([1, 2]), array([1, 1]))
+    """
+    held = inverse[np.concatenate([data.labelled, data.pending])]
+    candidates = data.candidates[np.argsort(keys[data.candidates], kind="stable")]
+    tier = _tiers(inverse[candidates], held, int(inverse.max(initial=-1)) + 1)
+    return candidates[tier == 0], candidates[tier > 0], tier[tier > 0]
 
 
 def coverage(space: PointGraph, summary: diffusion.LabelSummary, mass: FloatArray, n_steps: int) -> FloatArray:

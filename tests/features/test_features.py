@@ -740,7 +740,7 @@ class TestParts:
 @pytest.mark.parametrize(("features", "told"), [("auto", True), ("inputs+auto", True), ("inputs", False)])
 def test_probabilities_come_along_with_the_penultimate_layer(features, told):
     data = ActiveDataModule(points(), initial_labels=START)
-    active = ActiveLearning(DiffusionSampler(n_passes=2), query_size=3, max_rounds=2, features=features)
+    active = ActiveLearning(DiffusionSampler(), query_size=3, max_rounds=2, features=features)
     quiet_trainer([active], max_epochs=1).fit(Model(), datamodule=data)
     assert [record.query is not None for record in active.history] == [True, True, False]
     for record in active.history[:2]:

@@ -79,7 +79,8 @@ class FixedFeatures(DiffusionSampler):
     """Chooses by the inputs, whatever the model made of them: the same picks on any number of processes."""
 
     def select(self, data, query_size, generator):
-        return super().select(dataclasses.replace(data, features=POINTS.tensors[0]), query_size, generator)
+        fixed = dataclasses.replace(data, features=POINTS.tensors[0], probabilities=None)
+        return super().select(fixed, query_size, generator)
 
 
 def labelled_run(sampler=None, start=START, oracle=None, net=Net, n_rounds=2, points=POINTS, data=None, **settings):

@@ -16,7 +16,7 @@ from lightning_diffal import DiffusionSampler, QueryData
 from lightning_diffal.processes.shards import Shards, current_shards
 from tests.processes.test_distributed import lines, script
 
-diffusion_module = importlib.import_module("lightning_diffal.samplers.diffusion")
+graphs_module = importlib.import_module("lightning_diffal.samplers.graphs")
 
 
 @dataclass
@@ -219,4 +219,4 @@ def test_shares_cover_every_point_once():
 
 
 def test_small_data_is_left_to_one_process():
-    assert diffusion_module._SHARED_FROM == 20_000
+    assert graphs_module.SHARED_FROM == 20_000

@@ -1,0 +1,148 @@
+"""How a batch is picked by coverage: what is known, what is doubted, and the points that cover the most of it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from lightning_diffal.diffusion import LabelSummary
+from lightning_diffal.graph.point_graph import PointGraph
+from lightning_diffal.processes.shards import ShardedRows
+from lightning_diffal.samplers.base import QueryData
+from lightning_diffal.samplers.batch import ordered_candidates
+from lightning_diffal.samplers.covering import (
+    agreeing_cover,
+    contested_cover,
+    covered_by,
+    gains,
+    greedy_cover,
+    predicted_class_weights,
+)
+from lightning_diffal.samplers.network import NetworkView
+from lightning_diffal.utils.aliases import FloatArray, IntArray
+
+__all__ = ["Aims", "CoverBatch", "aims_of", "cover_batch"]
+
+_LEAST = 1e-4  # doubt that is left where graph and network are sure: points far from all picks still come first
+
+
+class Aims(NamedTuple):
+    """What a batch is to cover.
+
+    Attributes:
+        weights: `(U,)` how much the doubt about each node counts.
+        known: `(U,)` how well labels, and points that were asked, cover each node already.
+    """
+
+    weights: FloatArray
+    known: FloatArray
+
+
+class CoverBatch(NamedTuple):
+    """The points picked, in order.
+
+    Attributes:
+        indices: `(b,)` positions in the data set.
+        gains: `(b,)` doubt that each removed, in points of the graph.
+        covered: `(b,)` how well each was covered itself when it was picked.
+    """
+
+    indices: IntArray
+    gains: FloatArray
+    covered: FloatArray
+
+
+def aims_of(
+    space: PointGraph,
+    kernel: sp.csr_matrix | ShardedRows,
+    data: QueryData,
+    summary: LabelSummary,
+    network: NetworkView | None,
+    reduction: Literal["mean", "max"] = "mean",
+) -> Aims:
+    """What is doubted, and what is known.
+
+    With a network: its doubt, and what labels cover that agree with it. Without one: the weakness of the diffused
+    label, and what labels of one class cover more than those of any other. Every class of the pool counts alike, and
+    before the first label every node.
+
+    Args:
+        space: the graph.
+        kernel: of that graph.
+        data: labelled and pending points.
+        summary: the diffused labels.
+        network: what it says of the nodes; `None` where it is not asked, or nothing is labelled.
+        reduction: for multi-label targets.
+    """
+    margin = summary.margin if network is None else network.margin
+    if len(data.labelled):
+        rows = kernel[space.inverse[data.labelled]]
+        known = _known(rows, data, None if network is None else network.predicted, reduction)
+        weights = np.maximum(1 - margin, np.float32(_LEAST))
+    else:
+        known, weights = np.zeros(space.n_nodes, np.float32), np.ones(space.n_nodes, np.float32)
+    if network is not None:
+        weights = weights * network.weights
+    elif not data.is_multilabel:
+        weights = weights * predicted_class_weights(summary.predicted)
+    if len(data.pending):
+        known = np.maximum(known, covered_by(kernel, np.unique(space.inverse[data.pending])))
+    return Aims(weights, known)
+
+
+def cover_batch(
+    space: PointGraph,
+    kernel: sp.csr_matrix | ShardedRows,
+    aims: Aims,
+    data: QueryData,
+    size: int,
+    keys: npt.NDArray[np.float64],
+) -> CoverBatch:
+    """Pick `size` candidates, one after the other the one that covers most of what is left.
+
+    Args:
+        space: the graph.
+        kernel: of that graph.
+        aims: what to cover.
+        data: candidates, labelled and pending points.
+        size: at most the number of candidates.
+        keys: `(N,)` break ties.
+    """
+    fresh, copies, tier = ordered_candidates(space.inverse, data, keys)
+    cover = greedy_cover(kernel, aims.weights, aims.known, space.inverse[fresh], min(size, len(fresh)))
+    indices = fresh[cover.positions]
+    left = size - len(indices)
+    if not left:
+        return CoverBatch(indices, cover.gains, cover.covered)
+    # copies of points that are known or asked, when nothing else is left
+    known = np.maximum(aims.known, covered_by(kernel, space.inverse[indices]))
+    gain = gains(kernel, aims.weights, known)[space.inverse[copies]]
+    order = np.lexsort((-gain, tier))[:left]
+    return CoverBatch(
+        np.concatenate([indices, copies[order]]),
+        np.concatenate([cover.gains, gain[order]]),
+        np.concatenate([cover.covered, known[space.inverse[copies[order]]]]),
+    )
+
+
+def _known(
+    rows: sp.csr_matrix, data: QueryData, predicted: IntArray | None, reduction: Literal["mean", "max"]
+) -> FloatArray:
+    """How well labels cover each node; of several labels of a node, the mean over them or the least."""
+    if not data.is_multilabel:
+        if predicted is not None:
+            return agreeing_cover(rows, data.labels, predicted)
+        return contested_cover(rows, data.labels, data.num_classes)
+    total = np.zeros(rows.shape[1]) if reduction == "mean" else np.ones(rows.shape[1])
+    for label in range(data.num_classes):
+        values = data.labels[:, label]
+        if predicted is not None:
+            cover = agreeing_cover(rows, values, predicted[:, label])
+        else:
+            cover = contested_cover(rows, values, 2)
+        total = total + cover / data.num_classes if reduction == "mean" else np.minimum(total, cover)
+    known: FloatArray = total.astype(np.float32)
+    return known

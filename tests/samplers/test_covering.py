@@ -1,0 +1,243 @@
+"""Weighted coverage: the pure functions, and the sampler's default criterion, against naive transcriptions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from lightning_diffal import diffusion, graph
+from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.graph.kernel import walk_kernel
+from lightning_diffal.neighbors.nearest import nearest_neighbors
+from lightning_diffal.samplers import DiffusionSampler, QueryData
+from lightning_diffal.samplers.covering import agreeing_cover, contested_cover, gains, greedy_cover
+from tests.samplers.diffusion_cases import ask, clouds
+
+
+def random_kernel(n=80, seed=0):
+    generator = np.random.default_rng(seed)
+    dense = generator.random((n, n)) * (generator.random((n, n)) < 0.1)
+    dense = np.maximum(dense, dense.T)
+    np.fill_diagonal(dense, 1)
+    return dense.astype(np.float32)
+
+
+def naive(kernel, weights, covered, nodes, size):
+    covered, left, chosen = covered.astype(np.float64), list(range(len(nodes))), []
+    for _ in range(size):
+        gain = [weights @ np.maximum(kernel[nodes[i]] - covered, 0) for i in left]
+        best = left.pop(int(np.argmax(gain)))
+        chosen.append((best, max(gain), covered[nodes[best]]))
+        covered = np.maximum(covered, kernel[nodes[best]])
+    return [np.array(column) for column in zip(*chosen, strict=True)]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1024])
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_equals_the_naive_choice(rows, seed, monkeypatch):
+    monkeypatch.setattr("lightning_diffal.samplers.covering._ROWS", rows)
+    generator = np.random.default_rng(seed)
+    kernel, weights = random_kernel(seed=seed), generator.random(80).astype(np.float32)
+    covered = (0.3 * generator.random(80)).astype(np.float32)
+    nodes = generator.permutation(80)[:60]
+    before = covered.copy()
+    found = greedy_cover(sp.csr_matrix(kernel), weights, covered, nodes, 60)
+    positions, gain, at_pick = naive(kernel, weights, covered, nodes, 60)
+    np.testing.assert_array_equal(covered, before)
+    np.testing.assert_array_equal(found.positions[:40], positions[:40])  # later ones gain next to nothing
+    np.testing.assert_allclose(found.gains, gain, atol=1e-5)
+    np.testing.assert_allclose(found.covered[:40], at_pick[:40], atol=1e-6)
+    assert sorted(found.positions) == list(range(60))
+
+
+def test_equal_gains_go_to_the_earlier_node():
+    kernel = sp.identity(6, np.float32, format="csr")
+    ones, nodes = np.ones(6, np.float32), np.array([4, 1, 5, 0])
+    assert greedy_cover(kernel, ones, 0 * ones, nodes, 4).positions.tolist() == [0, 1, 2, 3]
+
+
+def test_gains_of_blocks_and_empty_rows(monkeypatch):
+    kernel = random_kernel()
+    kernel[[3, 79]] = 0
+    generator = np.random.default_rng(1)
+    weights, covered = generator.random((2, 80)).astype(np.float32)
+    expected = np.maximum(kernel - covered, 0) @ weights
+    expected[[3, 79]] = 0
+    whole = gains(sp.csr_matrix(kernel), weights, covered)
+    monkeypatch.setattr("lightning_diffal.samplers.covering._BLOCK_VALUES", 5)
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
+    np.testing.assert_array_equal(gains(sp.csr_matrix(kernel), weights, covered), whole)
+
+
+def test_cover_by_labels():
+    kernel, generator = random_kernel(), np.random.default_rng(2)
+    nodes = np.array([5, 9, 9, 40, 70, 12, 33])
+    labels = np.array([0, 2, 1, 1, 2, 0, 2])
+    predicted = generator.integers(3, size=80)
+    rows = sp.csr_matrix(kernel)[nodes]
+    masses = np.stack([np.where(labels[:, None] == c, kernel[nodes], 0).max(axis=0) for c in range(3)], axis=1)
+    ordered = np.sort(masses, axis=1)
+    np.testing.assert_array_equal(contested_cover(rows, labels, 3), ordered[:, -1] - ordered[:, -2])
+    np.testing.assert_array_equal(contested_cover(rows, labels, 1000), ordered[:, -1] - ordered[:, -2])
+    np.testing.assert_array_equal(agreeing_cover(rows, labels, predicted), masses[np.arange(80), predicted])
+    none = sp.csr_matrix(kernel)[[]]
+    assert not contested_cover(none, labels[:0], 3).any()
+    assert not agreeing_cover(none, labels[:0], predicted).any()
+
+
+def probabilities_of(n, n_classes, seed=0):
+    logits = 2 * np.random.default_rng(seed).normal(size=(n, n_classes))
+    values = np.exp(logits)
+    return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def dense_kernel(features, k=15):
+    return walk_kernel(graph.transition_matrix(graph.self_tuning_weights(*nearest_neighbors(features, k)))).toarray()
+
+
+@pytest.mark.parametrize("size", [1, 12])
+def test_with_a_network_equals_a_naive_transcription(size):
+    features, truth = clouds(400, 5, spread=2.0)
+    probabilities = probabilities_of(400, 5)
+    labelled, pending = np.array([17, 250, 3, 111, 380, 42]), np.array([60, 200])
+    kernel = dense_kernel(features)
+    ordered = np.sort(probabilities, axis=1)
+    weights = 1 - (ordered[:, -1] - ordered[:, -2])
+    weights *= probabilities @ (1 / (5 * probabilities.mean(axis=0)))
+    agrees = truth[labelled][:, None] == probabilities.argmax(axis=1)
+    known = np.where(agrees, kernel[labelled], 0).max(axis=0)
+    known = np.maximum(known, kernel[pending].max(axis=0))
+    nodes = np.setdiff1d(np.arange(400), np.concatenate([labelled, pending]))
+    positions, gain, covered = naive(kernel, weights, known, nodes, size)
+    query = ask(features, labelled, truth[labelled], size, num_classes=5, pending=pending, probabilities=probabilities)
+    np.testing.assert_array_equal(query.indices, nodes[positions])
+    np.testing.assert_allclose(query.scores, gain, rtol=1e-4)
+    np.testing.assert_allclose(query.details["covered"], covered, atol=1e-5)
+    np.testing.assert_allclose(query.details["network_margin"], (ordered[:, -1] - ordered[:, -2])[query.indices])
+    np.testing.assert_allclose(query.summary["mean_covered"], known[nodes].mean(), rtol=1e-5)
+
+
+def test_without_a_network_equals_a_naive_transcription():
+    features, truth = clouds(400, 5, spread=2.0)
+    labelled = np.array([17, 250, 3, 111, 380, 42, 9, 77])
+    labels = truth[labelled]
+    walk = graph.transition_matrix(graph.self_tuning_weights(*nearest_neighbors(features, 15)))
+    kernel, chi = dense_kernel(features), diffusion.diffuse_labels(walk, labelled, labels, 5, 10)
+    weights = 1 - diffusion.label_margin(chi)
+    predicted, present = chi.argmax(axis=1), np.unique(labels)
+    counts = np.array([np.sum((predicted == c) & chi.any(axis=1)) for c in range(5)])
+    shares = (len(present) + 1) * counts / counts.sum()
+    weights = weights * np.where(chi.any(axis=1), 1 / np.maximum(shares, 0.1)[predicted], 1)
+    masses = np.stack([np.where((labels == c)[:, None], kernel[labelled], 0).max(axis=0) for c in range(5)], axis=1)
+    ordered = np.sort(masses, axis=1)
+    nodes = np.setdiff1d(np.arange(400), labelled)
+    positions, gain, _ = naive(kernel, weights, ordered[:, -1] - ordered[:, -2], nodes, 15)
+    query = ask(features, labelled, labels, 15, num_classes=5)
+    np.testing.assert_array_equal(query.indices, nodes[positions])
+    np.testing.assert_allclose(query.scores, gain, rtol=1e-4)
+    assert "network_margin" not in query.details
+
+
+def test_a_network_that_has_learned_nothing_is_not_asked():
+    features, _ = clouds()
+    told = ask(features, size=8, probabilities=probabilities_of(300, 3))
+    np.testing.assert_array_equal(told.indices, ask(features, size=8).indices)
+    assert "network_margin" not in told.details
+
+
+def test_what_label_and_network_contradict_stays_unknown():
+    """One cloud, labelled all over with class 0; the network calls one side of it class 1, firmly."""
+    features, _ = clouds(300, 1)
+    side = features[:, 0] > np.quantile(features[:, 0], 0.8)
+    labelled = np.arange(0, 300, 4)
+    probabilities = np.where(side[:, None], [0.2, 0.8], [0.8, 0.2]).astype(np.float32)
+    query = ask(features, labelled, np.zeros(75, np.int64), 5, num_classes=2, probabilities=probabilities)
+    assert side[query.indices].all()
+
+
+def test_a_rare_class_is_not_left_for_last():
+    features, truth = clouds(1000, 2, spread=6.0)
+    rare = np.flatnonzero(truth == 1)
+    kept = np.sort(np.concatenate([np.flatnonzero(truth == 0), rare[:25]]))
+    features, truth = features[kept], truth[kept]
+    probabilities = np.where(truth[:, None] == 1, [0.05, 0.95], [0.95, 0.05]).astype(np.float32)
+    labelled = np.array([np.flatnonzero(truth == 0)[0], np.flatnonzero(truth == 1)[0]])
+    query = ask(features, labelled, truth[labelled], 20, num_classes=2, probabilities=probabilities)
+    assert 3 <= truth[query.indices].sum() <= 12  # a random choice would hold one
+
+
+def test_copies_count_as_the_one_that_is_doubted_most():
+    features, truth = clouds(60)
+    features = np.concatenate([features, features])
+    probabilities = probabilities_of(120, 3)
+    labelled = np.array([5, 33, 41])
+    query = ask(features, labelled, truth[labelled], 114, probabilities=probabilities)
+    margins = np.sort(probabilities, axis=1)
+    margins = margins[:, -1] - margins[:, -2]
+    np.testing.assert_allclose(
+        query.details["network_margin"], np.minimum(margins[query.indices], margins[(query.indices + 60) % 120])
+    )
+    assert len(set(query.indices[:57] % 60)) == 57  # copies of what is asked or known come last
+    assert len(set(query.indices)) == 114
+
+
+def test_a_sure_network_still_spreads_its_picks():
+    features, truth = clouds(400, 8, spread=30.0)
+    labelled = np.array([0])
+    query = ask(features, labelled, truth[labelled], 7, num_classes=8, probabilities=np.eye(8, dtype=np.float32)[truth])
+    assert len(set(truth[query.indices]) | {truth[0]}) == 8
+
+
+def test_scores_are_the_gains_before_the_first_pick():
+    features, truth = clouds()
+    labelled = np.array([200, 3, 121])
+    data = QueryData(
+        features=features, labelled=labelled, labels=truth[labelled], probabilities=probabilities_of(300, 3)
+    )
+    scores = DiffusionSampler().scores(data)
+    query = DiffusionSampler().select(data, 1, np.random.default_rng(0))
+    assert query.indices[0] == data.candidates[scores[data.candidates].argmax()]
+    np.testing.assert_allclose(query.scores[0], scores[query.indices[0]])
+
+
+class TestNetwork:
+    """When probabilities are wanted and read."""
+
+    def test_wanted_by_default_and_required_on_demand(self):
+        assert DiffusionSampler().requires == {"features"}
+        assert DiffusionSampler().wants(1) == {"features", "probabilities"}
+        assert DiffusionSampler(network_margin=False).wants(100) == {"features"}
+        assert DiffusionSampler(network_margin=True).requires == {"features", "probabilities"}
+
+    def test_left_alone_where_told_so(self):
+        features, truth = clouds()
+        fields = {"probabilities": probabilities_of(300, 3)}
+        blind = ask(features, [9], truth[[9]], sampler=DiffusionSampler(network_margin=False), **fields)
+        np.testing.assert_array_equal(blind.indices, ask(features, [9], truth[[9]]).indices)
+        with pytest.raises(ConfigurationError, match="`data` to hold `probabilities`"):
+            ask(features, [9], truth[[9]], sampler=DiffusionSampler(network_margin=True))
+
+    @pytest.mark.parametrize("reduction", ["mean", "max"])
+    def test_several_labels(self, reduction):
+        features, _ = clouds()
+        truth = np.random.default_rng(0).integers(2, size=(300, 4))
+        probabilities = np.random.default_rng(1).random((300, 4)).astype(np.float32)
+        labelled, kernel = np.arange(0, 300, 30), dense_kernel(clouds()[0])
+        sure = np.abs(2 * probabilities - 1)
+        by_label = [
+            np.where(truth[labelled, c][:, None] == (probabilities[:, c] > 0.5), kernel[labelled], 0).max(axis=0)
+            for c in range(4)
+        ]
+        known = np.mean(by_label, axis=0) if reduction == "mean" else np.min(by_label, axis=0)
+        weights = 1 - (sure.mean(axis=1) if reduction == "mean" else sure.min(axis=1))
+        nodes = np.setdiff1d(np.arange(300), labelled)
+        positions, _, _ = naive(kernel, weights, known, nodes, 6)
+        data = QueryData(features=features, labelled=labelled, labels=truth[labelled], probabilities=probabilities)
+        query = DiffusionSampler(multilabel=reduction).select(data, 6, np.random.default_rng(0))
+        np.testing.assert_array_equal(query.indices, nodes[positions])
+
+
+def test_arguments_of_the_other_criterion_are_pointed_out():
+    with pytest.warns(UserWarning, match="write DiffusionSampler\\(criterion='paper', ...\\)"):
+        DiffusionSampler(centrality=0.3)
