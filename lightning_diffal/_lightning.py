@@ -161,7 +161,10 @@ def datamodule_of(trainer: Any) -> pl.LightningDataModule | None:
 def ends_with_more(trainer: Any) -> bool:
     """Whether somebody does something when a training ends, other than to write files or to show it."""
     shows = (pl_callbacks.Checkpoint, pl_callbacks.ProgressBar, pl_callbacks.Timer)
-    callbacks = [c for c in callbacks_of(trainer) if not isinstance(c, shows)]
+    package = __name__.partition(".")[0]  # what this package does at the end of a round changes no weights
+    callbacks = [
+        c for c in callbacks_of(trainer) if not isinstance(c, shows) and type(c).__module__.partition(".")[0] != package
+    ]
     return is_overridden("on_train_end", trainer.lightning_module) or any(
         is_overridden("on_train_end", callback, parent=pl.Callback) for callback in callbacks
     )
@@ -241,7 +244,7 @@ def share_hyperparameters(source: pl.LightningDataModule, taker: pl.LightningDat
 
 def restores_late(trainer: pl.Trainer) -> bool:
     """Whether the strategy restores a checkpoint after `on_fit_start`: those that split the model over processes."""
-    return bool(trainer.strategy.restore_checkpoint_after_setup)
+    return bool(getattr(trainer.strategy, "restore_checkpoint_after_setup", False))
 
 
 def is_supported(trainer: pl.Trainer) -> bool:

@@ -45,8 +45,6 @@ class Recorder:
         """
         context, data = self.context, self.context.data
         context.folder, context.is_open, context.journal_ids = None, True, {}
-        if saved is not None:
-            context.ranks.decide(lambda: check_fingerprint(data, saved["fingerprint"]))
         if is_rehearsal(trainer) or context.settings.run_dir is False:
             data.pool.observer = None  # an earlier run's, to which these labels do not belong
             return

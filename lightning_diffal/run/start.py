@@ -10,7 +10,7 @@ import torch
 
 from lightning_diffal._lightning import is_rehearsal, pl
 from lightning_diffal.data.datamodule import ActiveDataModule
-from lightning_diffal.data.fingerprint import fingerprint
+from lightning_diffal.data.fingerprint import check_fingerprint, fingerprint
 from lightning_diffal.data.loader_checks import check_evaluation, check_pseudo_labels
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.features.extractor import FeatureExtractor
@@ -84,9 +84,12 @@ def begin_fit(context: RunContext, trainer: pl.Trainer, module: pl.LightningModu
         context.precision_state = copy.deepcopy(trainer.precision_plugin.state_dict())
     if settings.max_time is not None:
         context.deadline = time.monotonic() + settings.max_time
+    opens = not context.is_open or context.resumed is not None or not state.has_begun
+    saved = context.handback.last if context.resumed is None else context.resumed.saved
+    if opens and saved is not None:  # first: on another data set everything else would be a misleading complaint
+        context.ranks.decide(lambda: check_fingerprint(data, saved["fingerprint"]))
     context.ranks.run_model(lambda: _check_data(context, trainer, module))
-    if not context.is_open or context.resumed is not None or not state.has_begun:
-        saved = context.handback.last if context.resumed is None else context.resumed.saved
+    if opens:
         Recorder(context).open(trainer, module, saved)
         if not context.state.has_begun and context.resumed is None:
             notice_earlier_runs(context, module)

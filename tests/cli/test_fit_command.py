@@ -13,6 +13,7 @@ from lightning_diffal._lightning import NAMESPACE
 from lightning_diffal._namespace import VARIABLE
 from lightning_diffal.cli import main
 from lightning_diffal.cli.lightning_cli import Labelled
+from lightning_diffal.history import History
 from lightning_diffal.utils.extras import require as real_require
 
 CODE = f'''
@@ -111,7 +112,7 @@ def test_two_rounds_then_one_more(mine, capsys):
     shown = capsys.readouterr().out
     assert "History of 3 rounds" in shown and "Ended: max_rounds=2 reached.\n" in shown and "runs/a" in shown
     first = kept("runs/a")
-    assert [len(r["labelled"]) for r in first["history"]] == [6, 11, 16]
+    assert [record.n_labelled for record in History.from_state(first["history"])] == [6, 11, 16]
     assert first["settings"]["sampler"] == "MarginSampler()"
     assert first["data"]["pool"]["labelled"] != list(range(16))
     settings = yaml.safe_load(Path("runs/a/config.yaml").read_text())
