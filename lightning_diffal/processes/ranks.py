@@ -53,7 +53,7 @@ class Ranks:
         self.size = trainer.world_size
         self.rank = trainer.global_rank
         self._share, self._n_shares = share_of_data(trainer)
-        self._shares = [self._share]  # of each process
+        self._shares: list[int] | None = None  # of each process, once they were exchanged
         self._runs_together = restores_late(trainer)
         self._group: dist.ProcessGroup | None = None
         self._world: dist.ProcessGroup | None = None
@@ -67,7 +67,6 @@ class Ranks:
             # gloo everywhere: what is sent lies in main memory, and a process that dies is noticed at once
             self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
             self._shards = Shards(self.rank, self.size, self._group)
-            self._shares = self.everyone(self._share)
             _OPEN.add(self)
             atexit.unregister(_leave)
             atexit.register(_leave)
@@ -218,6 +217,8 @@ class Ranks:
         """
         if self.size == 1:
             return rows
+        if self._shares is None:
+            self._shares = self.everyone(self._share)
         widths = self.everyone(rows.shape[1])
         if len(set(widths)) > 1:  # gloo would read past the end of the shorter rows
             raise FeatureError(f"Expected features of the same length on every process, but got {widths} by rank.")
