@@ -1,5 +1,7 @@
 import importlib
 import json
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightning_diffal.cli import main
 from lightning_diffal.comparison import NamedTask, compare_samplers
 from lightning_diffal.exceptions import ConfigurationError
 
@@ -81,3 +84,71 @@ def test_ddp_runs_on_two_processes(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("History of 2 rounds") == 1
+
+
+def test_a_killed_run_ends_as_one_that_was_not(example, tmp_path, monkeypatch, capsys):
+    killed = subprocess.run(
+        [sys.executable, str(EXAMPLES / "resume.py"), "--quick", "--kill-in-round", "1"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    resume = example("resume")
+    monkeypatch.chdir(tmp_path)
+    resume.main(quick=True)
+    resumed = capsys.readouterr().out
+    (tmp_path / "whole").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    resume.main(quick=True)
+    assert "History of 3 rounds" in resumed
+    assert resumed == capsys.readouterr().out
+
+
+def test_own_sampler_is_checked_and_compared(example, capsys):
+    example("own_sampler").main(quick=True)
+    assert "farthest" in capsys.readouterr().out
+
+
+def test_the_page_is_asked_and_the_fit_ends_without_waiting(example, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("uvicorn")
+    monkeypatch.chdir(tmp_path)
+    example("label_page").main(quick=True, wait=False)
+    assert "waiting for answers to 10 of the 10" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "page" / "label" / "cards.jsonl").read_text().count("\n") >= 10
+
+
+def test_the_command_line_example_runs(example, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("jsonargparse")
+    monkeypatch.chdir(tmp_path)
+    example("cli_digits")
+    config = str(EXAMPLES / "cli_digits.yaml")
+    assert main(["fit", "--config", config, "--active.max_rounds", "1", "--trainer.max_epochs", "1"]) == 0
+    assert "History of 2 rounds" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "cli" / "journal.jsonl").exists()
+
+
+def test_a_frozen_backbone_is_fine_tuned(example, capsys):
+    pytest.importorskip("torchvision")
+    example("finetune").main(quick=True)
+    assert "fine-tuned on 20 labels" in capsys.readouterr().out
+
+
+def test_a_neighbour_library_of_your_own_picks_the_same(example, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["custom_neighbors.py", "--points", "400"])
+    example("custom_neighbors").main()
+    assert "same picks: True" in capsys.readouterr().out
+
+
+def test_the_checkerboard_is_drawn(example, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "board.png"
+    monkeypatch.setattr(sys, "argv", ["checkerboard.py", "--points", "200", "--rounds", "3", "--out", str(out)])
+    example("checkerboard").main()
+    assert out.stat().st_size > 10_000
+    shares = re.findall(r"exploration +(\d+)%", capsys.readouterr().out)
+    assert len(shares) >= 3 and int(shares[0]) >= int(shares[-1])
+
+
+def test_every_example_has_a_run():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
+    for path in EXAMPLES.glob("*.*"):
+        if path.suffix in (".py", ".yaml"):
+            assert re.search(rf'"{path.stem}(\.py|\.yaml)?"', tests), f"{path.name} is run by no test"
