@@ -62,3 +62,13 @@ def test_all_names_in_all_exist():
 def test_no_module_hides_behind_an_underscore():
     hidden = {path.stem for path in PACKAGE.rglob("_*.py")} - {"__init__", "__main__"}
     assert hidden == {"_lightning", "_namespace"}
+
+
+def test_no_test_file_is_longer_than_five_hundred_lines():
+    tests = Path(__file__).parent
+    long = {
+        str(path.relative_to(tests)): lines
+        for path in tests.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
+    }
+    assert not long

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset
 from torch.utils.data import RandomSampler as RandomPoints
 
@@ -29,6 +28,7 @@ from lightning_diffal.run.stability import stop_set
 from lightning_diffal.samplers import RandomSampler
 from lightning_diffal.stopping import StablePredictions
 from tests.helpers import VAL, Net, Snapshots, blobs, loaders, pl, pl_callbacks, quiet_trainer, same_weights
+from tests.processes.networks import AgreeingNet, DriftingNet, FailingNet, NormlessNet
 
 POINTS = blobs(115)  # an odd number
 START = [3, 17, 40, 41, 58, 63, 77, 90, 101, 113, 5, 0, 114]  # and so is this
@@ -65,14 +65,6 @@ def summary(active, data):
         "initial_weights": digest(active._context.state.initial_weights),
         "reason": active.history[-1].stop_reason,
     }
-
-
-class DriftingNet(Net):
-    """The generators of its processes drift apart, as under augmentation."""
-
-    def training_step(self, batch, batch_idx):
-        torch.rand(1 + self.global_rank)
-        return super().training_step((batch[0] + 0.1 * torch.randn_like(batch[0]), batch[1]), batch_idx)
 
 
 class FixedFeatures(DiffusionSampler):
@@ -277,32 +269,6 @@ class Unreadable(TensorDataset):
         return super().__getitem__(index)
 
     __getitems__ = None
-
-
-class FailingNet(Net):
-    def training_step(self, batch, batch_idx):
-        if self.global_rank == 1 and self.current_epoch == 1:
-            raise ArithmeticError("loss is gone on process 1")
-        return super().training_step(batch, batch_idx)
-
-
-class NormlessNet(Net):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(8, 6), nn.ReLU())
-
-
-class AgreeingNet(Net):
-    """Its processes train upon the same points with the same labels, and not upon the labelled ones alone."""
-
-    def on_train_start(self):
-        data, ranks = self.trainer.datamodule, ActiveLearning.from_trainer(self.trainer)._context.ranks
-        view = data.training_dataset
-        first, second = ranks.everyone((view.indices.tolist(), view.labels))
-        if first != second:
-            raise AssertionError("other points on the second process")
-        if (len(view) > 80) != (ActiveLearning.from_trainer(self.trainer)._context.state.round > 0):
-            raise AssertionError(f"{len(view)} points train")
 
 
 class Interrupted(RandomSampler):
