@@ -11,47 +11,40 @@ from lightning_diffal._lightning import (
     LoopLimits,
     TrainerFn,
     callbacks_of,
-    checkpoint_files,
     datamodule_of,
     finds_settings,
-    is_complete,
-    is_supported,
     loader_state,
     pl,
     pristine_callbacks,
-    rank_zero_warn,
     reloads_loaders,
     rest_finders,
     restores_late,
     resume_loaders,
-    stopped_inside_epoch,
     wake_finders,
 )
 from lightning_diffal.data.several_loaders import check_train_loaders
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
-from lightning_diffal.history.folder import check_archive
 from lightning_diffal.history.history import History
 from lightning_diffal.loop import ActiveCallback, ActiveLearningLoop
 from lightning_diffal.oracle import Oracle
 from lightning_diffal.pseudo_labels.rule import PseudoLabels
-from lightning_diffal.run.checkpoint import KEY, hand_back, restore_run, run_contents, take_from_child
-from lightning_diffal.run.context import Resumed, RunContext
+from lightning_diffal.run.checkpoint import KEY, hand_back, run_contents, take_from_child
+from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.news import tell_oracle
-from lightning_diffal.run.pseudo_labels import join_pseudo_labels
 from lightning_diffal.run.recorder import Recorder
+from lightning_diffal.run.resuming import put_random_state_back, resume_checkpoint
 from lightning_diffal.run.rounds import Rounds
-from lightning_diffal.run.sameness import warn_of_changes
-from lightning_diffal.run.settings import RunSettings, Setting
-from lightning_diffal.run.start import begin_fit, take_data
+from lightning_diffal.run.settings import HasSettings, RunSettings
+from lightning_diffal.run.start import begin_fit, check_strategy, take_data
 from lightning_diffal.samplers import QuerySampler
-from lightning_diffal.stopping.base import Rule, StoppingRule
-from lightning_diffal.utils.seeding import random_state, restore_random_state
+from lightning_diffal.stopping.base import Rule
+from lightning_diffal.utils.seeding import random_state
 
 __all__ = ["ActiveLearning"]
 
 
-class ActiveLearning(ActiveCallback):
+class ActiveLearning(HasSettings, ActiveCallback):
     """Turns a Trainer's `fit` into an active learning run: train, ask, label, train again.
 
     `max_epochs`, `max_steps`, EarlyStopping and schedulers all mean: per round. A round is, bit for bit, an
@@ -124,25 +117,7 @@ class ActiveLearning(ActiveCallback):
         [4, 7, 10]
     """
 
-    sampler = Setting[QuerySampler]()
-    query_size = Setting[int]()
-    max_rounds = Setting[int | None]()
-    budget = Setting[int | None]()
-    max_time = Setting[float | None]()
-    oracle = Setting[Oracle]()
-    min_answers = Setting[int | None]()
-    features = Setting[str]()
-    head = Setting[str | None]()
-    reset = Setting[str | float]()
-    weights = Setting[str]()
-    pseudo_labels = Setting[PseudoLabels | None]()
-    stopping = Setting[tuple[StoppingRule, ...]]()
-    test_each_round = Setting[bool]()
-    run_dir = Setting[str | PathLike[str] | Literal[False] | None]()
-    on_journal_ahead = Setting[str]()
-    on_interrupted_round = Setting[str]()
-    seed = Setting[int | None]()
-    report = Setting[bool]()
+    _context: RunContext
 
     def __init__(
         self,
@@ -228,17 +203,7 @@ class ActiveLearning(ActiveCallback):
         """Check what can be checked without the model, and take the place of the fit loop."""
         if stage != "fit":
             return
-        if not is_supported(trainer):
-            raise ConfigurationError(
-                f"ActiveLearning does not work with {type(trainer.strategy).__name__}: where a model fits no single "
-                "device, use `ModelParallelStrategy` (FSDP2), else `strategy='ddp'`. Or choose points between fits of "
-                "your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
-            )
-        if restores_late(trainer) and finds_settings(trainer):
-            raise ConfigurationError(
-                f"A learning rate or batch size finder cannot be part of a run with {type(trainer.strategy).__name__}, "
-                "which restores checkpoints only after it: leave it out, and find the setting in a fit of its own."
-            )
+        check_strategy(trainer)
         context = self._context
         take_from_child(context)
         take_data(context, datamodule_of(trainer))
@@ -261,25 +226,17 @@ class ActiveLearning(ActiveCallback):
         """Refuse a training loader that does not cover exactly the points that train."""
         resumed = self._context.resumed
         if resumed is not None and resumed.continues_epoch:
-            self._restore_random_state()
+            put_random_state_back(self._context)
         check_train_loaders(trainer.train_dataloader, self._context.data)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on exactly where a checkpoint at the end of an epoch left the random generators."""
         resumed = self._context.resumed
-        if self._restore_random_state():
+        if put_random_state_back(self._context):
             assert resumed is not None, "its random state was restored"
             resume_loaders(trainer, resumed.saved.get("loaders"))
         if reloads_loaders(trainer):
             check_train_loaders(trainer.train_dataloader, self._context.data)
-
-    def _restore_random_state(self) -> bool:
-        resumed = self._context.resumed
-        if resumed is None or resumed.random_state is None:
-            return False
-        restore_random_state(resumed.random_state)
-        resumed.forget_round()
-        return True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Where checkpoints are about to be written: tell the process that writes them of all generators."""
@@ -333,27 +290,4 @@ class ActiveLearning(ActiveCallback):
         """Take the run out of the checkpoint. Only a fit does: testing an old one must not rewind the labels."""
         if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
             return
-        for file in checkpoint_files(trainer):
-            check_archive(file, "Give an earlier checkpoint: what was asked and answered since then is replayed.")
-        context, saved = self._context, checkpoint[KEY]
-        restore_run(context, saved, context.data)
-        context.resumed = Resumed(saved)
-        warn_of_changes(context, trainer, saved)
-        if context.state.phase != "training":
-            return
-        join_pseudo_labels(context)  # the training loader may be built before the round goes on
-        inside_epoch = stopped_inside_epoch(checkpoint)
-        keeps_workers = saved.get("loaders", {}).get("keeps_workers", False)  # nobody knows their random states
-        inexact = inside_epoch or (keeps_workers and not (saved["stopped"] or is_complete(trainer, checkpoint)))
-        if inexact and context.settings.on_interrupted_round == "redo":
-            context.state.redo()  # exact only from the start of the round
-            return
-        states = saved["random_states"]
-        context.resumed.random_state = states[trainer.global_rank % len(states)]
-        context.resumed.continues_epoch = inside_epoch
-        if inexact:
-            place = "from the middle of an epoch" if inside_epoch else "with new workers in place of persistent ones"
-            rank_zero_warn(
-                f"Round {context.state.round} goes on {place} (`on_interrupted_round='continue'`): "
-                "its weights will not be exactly those of an uninterrupted run."
-            )
+        resume_checkpoint(self._context, trainer, checkpoint)

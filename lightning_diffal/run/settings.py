@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.features.extractor import KNOWN_REQUIREMENTS
@@ -16,16 +16,10 @@ from lightning_diffal.stopping.base import StoppingRule, as_rules
 from lightning_diffal.utils.arguments import as_seconds, check_choice, check_integers, check_reset, check_run_dir
 from lightning_diffal.utils.jsonable import stable_repr
 
-__all__ = ["RunSettings", "Setting", "checked_sampler"]
+__all__ = ["HasSettings", "RunSettings", "Setting", "checked_sampler"]
 
 
 T = TypeVar("T")
-
-
-class _HasContext(Protocol):
-    """What has settings: the callback."""
-
-    _context: Any
 
 
 class Setting(Generic[T]):
@@ -37,15 +31,41 @@ class Setting(Generic[T]):
     @overload
     def __get__(self, active: None, owner: type) -> Setting[T]: ...
     @overload
-    def __get__(self, active: _HasContext, owner: type) -> T: ...
-    def __get__(self, active: _HasContext | None, owner: type) -> Setting[T] | T:
+    def __get__(self, active: HasSettings, owner: type) -> T: ...
+    def __get__(self, active: HasSettings | None, owner: type) -> Setting[T] | T:
         if active is None:
             return self
         value: T = getattr(active._context.settings, self.name)
         return value
 
-    def __set__(self, active: _HasContext, value: Any) -> None:
+    def __set__(self, active: HasSettings, value: Any) -> None:
         setattr(active._context.settings, self.name, value)
+
+
+class HasSettings:
+    """The settings of a run as attributes of the callback, under the names of its arguments."""
+
+    _context: Any
+
+    sampler = Setting[QuerySampler]()
+    query_size = Setting[int]()
+    max_rounds = Setting[int | None]()
+    budget = Setting[int | None]()
+    max_time = Setting[float | None]()
+    oracle = Setting[Oracle]()
+    min_answers = Setting[int | None]()
+    features = Setting[str]()
+    head = Setting[str | None]()
+    reset = Setting[str | float]()
+    weights = Setting[str]()
+    pseudo_labels = Setting[PseudoLabels | None]()
+    stopping = Setting[tuple[StoppingRule, ...]]()
+    test_each_round = Setting[bool]()
+    run_dir = Setting[str | PathLike[str] | Literal[False] | None]()
+    on_journal_ahead = Setting[str]()
+    on_interrupted_round = Setting[str]()
+    seed = Setting[int | None]()
+    report = Setting[bool]()
 
 
 @dataclass

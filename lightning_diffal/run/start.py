@@ -8,7 +8,7 @@ import weakref
 
 import torch
 
-from lightning_diffal._lightning import is_rehearsal, pl
+from lightning_diffal._lightning import finds_settings, is_rehearsal, is_supported, pl, restores_late
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.data.fingerprint import check_fingerprint, fingerprint
 from lightning_diffal.data.loader_checks import check_evaluation, check_pseudo_labels
@@ -22,7 +22,29 @@ from lightning_diffal.run.notices import notice_earlier_runs
 from lightning_diffal.run.recorder import Recorder
 from lightning_diffal.run.stability import check_single_label
 
-__all__ = ["begin_fit", "take_data"]
+__all__ = ["begin_fit", "check_strategy", "take_data"]
+
+
+def check_strategy(trainer: pl.Trainer) -> None:
+    """Refuse strategies that split the model in a way that is not supported.
+
+    Args:
+        trainer: at the start of a fit.
+
+    Raises:
+        ConfigurationError: such a strategy, or a finder beside one that restores checkpoints late.
+    """
+    if not is_supported(trainer):
+        raise ConfigurationError(
+            f"ActiveLearning does not work with {type(trainer.strategy).__name__}: where a model fits no single "
+            "device, use `ModelParallelStrategy` (FSDP2), else `strategy='ddp'`. Or choose points between fits of "
+            "your own: `sampler.select(QueryData(...), ...)` and `data.label(...)`."
+        )
+    if restores_late(trainer) and finds_settings(trainer):
+        raise ConfigurationError(
+            f"A learning rate or batch size finder cannot be part of a run with {type(trainer.strategy).__name__}, "
+            "which restores checkpoints only after it: leave it out, and find the setting in a fit of its own."
+        )
 
 
 def take_data(context: RunContext, data: pl.LightningDataModule | None) -> None:
