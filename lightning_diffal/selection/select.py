@@ -129,7 +129,7 @@ def select_from_files(
         ...     _ = Path(folder, "labels.csv").write_text("index,label\n0,cat")
         ...     chosen = select_from_files(folder + "/emb.npy", 2, labels=[folder + "/labels.csv"])
         >>> sorted(chosen.query.indices.tolist())
-        [1, 4]
+        [3, 4]
         >>> print(chosen)
         1 of 6 points are labelled as cat; 2 chosen out of 5 (1 for exploration, 1 for refinement).
     """

@@ -136,7 +136,7 @@ def test_only_the_first_process_asks_writes_and_logs(run):
     (journal,) = (run / "root").rglob("journal.jsonl")
     assert [event["kind"] for event in lines(journal)] == ["header", *["query", "answer"] * 2]
     others = {path.name for path in journal.parent.iterdir() if path != journal}
-    assert others - {"run.json"} == {"initial.ckpt", "state.ckpt", "writer.lock"}
+    assert others - {"run.json", "projection.npz"} == {"initial.ckpt", "state.ckpt", "writer.lock"}
 
 
 def test_no_thread_of_a_process_group_outlives_the_interpreter(run):

@@ -102,6 +102,7 @@ def test_text_with_undo_skip_note_and_correction(page, run_of, tmp_path):
     page.press("r")  # correct the first one while the training goes on
     page.page.get_by_text("good", exact=True).first.wait_for()
     row = page.page.locator("#list button", has_text="note")
+    row.first.wait_for()
     assert row.count() == 1
     row.click()
     page.wait_text("#standing", "Now: bad")
