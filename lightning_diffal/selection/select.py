@@ -131,7 +131,7 @@ def select_from_files(
         >>> sorted(chosen.query.indices.tolist())
         [3, 4]
         >>> print(chosen)
-        1 of 6 points are labelled as cat; 2 chosen out of 5 (1 for exploration, 1 for refinement).
+        1 of 6 points are labelled as cat; 2 chosen out of 5 (2 for exploration, 0 for refinement).
     """
     sampler = DiffusionSampler() if sampler is None else sampler
     if set(sampler.requires) - {"features"}:
