@@ -42,6 +42,8 @@ def _run(options: argparse.Namespace) -> int:
 
     source: Path = options.source
     out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigurationError(f"The report is an HTML page, but --out is {out}: give it a name that ends in .html.")
     if out.is_file() and not out.read_bytes()[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise ConfigurationError(f"{out} is not an HTML report; not overwritten: give another name with --out.")
     features = None if options.features is None else load_features(options.features)

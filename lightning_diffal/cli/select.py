@@ -111,6 +111,8 @@ def _run(options: argparse.Namespace) -> int:
             work=options.work,
         )
     chosen.write(options.out)
+    if len(chosen.query) < options.query_size:
+        print(f"Asked for {options.query_size:,} points, but only {len(chosen.query):,} were left to choose from.")
     print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")
     return 0
 

@@ -78,6 +78,8 @@ def parse_sampler(text: str) -> QuerySampler:
     name, _, rest = text.partition(":")
     if name not in SAMPLERS:
         raise ConfigurationError(f"Expected a sampler to be one of {', '.join(SAMPLERS)}, but got {name!r}.")
+    if text.rstrip().endswith(":"):
+        raise ConfigurationError(f"Expected arguments behind the colon, as in {name}:seed=1, but got {text!r}.")
     kind = SAMPLERS[name]
     # of a class without `__init__` the signature would be any arguments at all
     known = {} if kind.__init__ is object.__init__ else dict(inspect.signature(kind).parameters)

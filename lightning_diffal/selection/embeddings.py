@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zipfile
@@ -96,7 +97,7 @@ def _read(path: Path, key: str | None) -> npt.NDArray[Any]:
     try:
         if path.suffix.lower() == ".parquet":
             return _of_parquet(path, key)
-        array = _of_numpy(path, key)
+        array = _of_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _of_numpy(path, key)
     except ConfigurationError:
         raise
     except OSError as error:
@@ -104,7 +105,7 @@ def _read(path: Path, key: str | None) -> npt.NDArray[Any]:
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ConfigurationError(f"{path} is damaged ({error}): copy or write it again.") from None
     except (ValueError, EOFError):  # numpy's own words propose to unpickle it
-        raise ConfigurationError(f"{path} is no .npy or .npz file of numbers.") from None
+        raise ConfigurationError(f"{path} is not a .npy, .npz, .csv or .parquet file of numbers.") from None
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
         raise ConfigurationError(
             f"Expected {path} to hold numbers of shape (N, D), one row a point, but got {array.dtype} of shape "
@@ -119,10 +120,31 @@ def _of_numpy(path: Path, key: str | None) -> npt.NDArray[Any]:
         is_npy = file.read(6) == b"\x93NUMPY"
     loaded = np.load(path, mmap_mode="r" if is_npy else None, allow_pickle=False)
     if not isinstance(loaded, np.lib.npyio.NpzFile):
+        if key is not None:
+            raise ConfigurationError(f"`key` names an array of an .npz file, but {path} holds one array: leave it out.")
         array: npt.NDArray[Any] = loaded
         return array
     with loaded:
         return np.asarray(loaded[_key_of(path, loaded.files, key, "arrays")])
+
+
+def _of_csv(path: Path) -> npt.NDArray[Any]:
+    """Numbers separated by commas, semicolons or tabs, with or without a line of names above them."""
+    text = path.read_text(encoding="utf-8-sig")
+    first = text.partition("\n")[0]
+    delimiter = max("\t;,", key=first.count)
+    try:
+        [float(cell) for cell in first.split(delimiter)]
+        names = 0
+    except ValueError:
+        names = 1
+    try:
+        array: npt.NDArray[Any] = np.loadtxt(
+            io.StringIO(text), dtype=np.float32, delimiter=delimiter, skiprows=names, ndmin=2, comments=None
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"Expected {path} to hold numbers only, one row per point: {error}.") from None
+    return array
 
 
 def _of_parquet(path: Path, key: str | None) -> npt.NDArray[Any]:

@@ -34,6 +34,9 @@ _CODE = 9_999  # numbers beyond it are codes of classes, and not their positions
 _ASKED_BY_US = "suggested_label"  # a column that only our own query files have
 
 
+_QUERY_SUFFIXES = (".csv", ".jsonl", ".txt")
+
+
 def check_out(path: Path, inputs: Iterable[PathLike] = ()) -> None:
     """Refuse to replace what somebody may have written.
 
@@ -44,6 +47,10 @@ def check_out(path: Path, inputs: Iterable[PathLike] = ()) -> None:
     Raises:
         ConfigurationError: the file holds labels, is no query file, or is read.
     """
+    if path.suffix.lower() not in _QUERY_SUFFIXES:
+        raise ConfigurationError(
+            f"Expected a query file to end in {', '.join(_QUERY_SUFFIXES)}, but got {path}: spreadsheets open .csv."
+        )
     if not path.exists():
         return
     if any(Path(other).exists() and path.samefile(other) for other in inputs):

@@ -77,12 +77,23 @@ def test_next_on_the_command_line(mine, tmp_path, capsys):  # noqa: F811
         (["report", "nowhere"], 1, "nowhere"),
         (["select", "--features", "e.npy", "--what"], 2, "--what"),
         (["dance"], 2, "dance"),
+        (["select", "--features", "emb.npy", "--out", "q.xlsx"], 1, "end in .csv"),
+        (["select", "--features", "emb.npy", "--key", "a"], 1, "holds one array"),
+        (["select", "--features", "emb.npy", "-n", "500"], 0, "only 40 were left"),
+        (["select", "--features", "emb.csv", "-n", "3"], 0, "3 chosen out of 40"),
+        (["select", "--features", "words.csv"], 1, "numbers only"),
+        (["report", "run", "--out", "page.pdf"], 1, "ends in .html"),
+        (["compare", "--samplers", "diffusion:"], 1, "behind the colon"),
     ],
 )
 def test_exit_codes(arguments, code, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(BEGUN, "run")
     shutil.copytree(BEGUN, "damaged")
+    points = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    np.save("emb.npy", points)
+    np.savetxt("emb.csv", points, delimiter=",", header="a,b,c,d", comments="")
+    Path("words.csv").write_text("a,b\n1,2\n3,x\n")
     contents = bytearray(Path("damaged/state.ckpt").read_bytes())
     contents[len(contents) // 2] ^= 1
     Path("damaged/state.ckpt").write_bytes(contents)

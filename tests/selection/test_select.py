@@ -157,9 +157,9 @@ def test_a_place_where_no_file_can_be(folder, capsys):
 
 
 BAD_FEATURES = {
-    "text": (b"hello", "is no .npy or .npz file of numbers"),
-    "nothing": (b"", "is no .npy or .npz file of numbers"),
-    "objects": (np.array([{}, []], dtype=object), "is no .npy or .npz file of numbers"),
+    "text": (b"hello", "is not a .npy, .npz, .csv or .parquet file of numbers"),
+    "nothing": (b"", "is not a .npy, .npz, .csv or .parquet file of numbers"),
+    "objects": (np.array([{}, []], dtype=object), "is not a .npy, .npz, .csv or .parquet file of numbers"),
     "one dimension": (np.arange(4.0), r"numbers of shape \(N, D\), one row a point, but got float64 of shape \(4,\)"),
     "three dimensions": (np.zeros((2, 3, 4)), r"of shape \(2, 3, 4\)"),
     "empty": (np.zeros((0, 4)), r"of shape \(0, 4\)"),
