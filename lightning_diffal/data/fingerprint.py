@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_fingerprint", "fingerprint", "item_digest", "steady_digest"]
 
+_LABELLED = 32  # read twice each in every round: what a mini-batch costs
+
 
 def item_digest(item: Any) -> str | None:
     """A digest of an item's values, the same in every process, or `None` where it holds something without values.
@@ -51,7 +53,10 @@ def steady_digest(data: ActiveDataModule, index: int) -> str | None:
 
 
 def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
-    """Digests of the first, the middle and the last item; those that two reads disagree on are left out.
+    """Digests of the first, the middle, the last and of labelled items, where two reads agree.
+
+    A file renamed in the middle of a folder moves only the items between its old and its new place: the labels that
+    would move with them are seen to by the labelled points themselves, up to 32 of them, evenly spread.
 
     Args:
         data: items are read without augmentation where `pool_dataset` is given; the random state is left alone.
@@ -60,7 +65,9 @@ def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
         Indices, ids (or `None`) and digests, of plain types.
     """
     n_points, ids = len(data.pool), data.pool.ids
-    found = {index: steady_digest(data, index) for index in sorted({0, n_points // 2, n_points - 1})}
+    labelled = data.pool.labelled_indices
+    spread = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), _LABELLED)).astype(np.int64)].tolist()
+    found = {index: steady_digest(data, index) for index in sorted({0, n_points // 2, n_points - 1, *spread})}
     indices = [index for index, digest in found.items() if digest is not None]
     return {
         "indices": indices,

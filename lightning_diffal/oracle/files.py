@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lightning_diffal.exceptions import ConfigurationError, InvalidIndexError, InvalidLabelError, InvalidTypeError
+from lightning_diffal.exceptions import (
+    AnswerFileError,
+    ConfigurationError,
+    InvalidIndexError,
+    InvalidLabelError,
+    InvalidTypeError,
+)
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, read_label
@@ -29,6 +36,7 @@ __all__ = ["FileOracle"]
 
 _NAME = re.compile(r"query-\d+\.(csv|jsonl)")
 _MARK = "run.txt"
+_LOOKS, _MOMENT = 4, 0.25  # times, and seconds between them, before a file that cannot be opened is worth an error
 
 
 class FileOracle(Oracle):
@@ -265,7 +273,19 @@ class FileOracle(Oracle):
         return sorted(path for path in there if _NAME.fullmatch(path.name))
 
     def _tables(self, problems: Problems) -> list[Table]:
-        return [read_table(path, problems, self._encoding(path)) for path in self._files()]
+        for left in reversed(range(_LOOKS)):
+            seen = len(problems.found)
+            try:
+                return [read_table(path, problems, self._encoding(path)) for path in self._files()]
+            except OSError as error:  # a program that saves moves the file away for a moment, or locks it
+                del problems.found[seen:]
+                if not left:
+                    raise AnswerFileError(
+                        f"{error.filename or self._where} could not be read ({error.strerror or error}). Nothing was "
+                        "applied: close the program that holds it, or see to the folder, and rerun."
+                    ) from error
+                time.sleep(_MOMENT)
+        raise AssertionError("the last look returns or raises")
 
     def _encoding(self, path: Path) -> str:
         return self.encoding if path.suffix == ".csv" else "utf-8"

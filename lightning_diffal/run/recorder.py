@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info
+from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info, rank_zero_warn
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import DiffalError, ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
@@ -55,6 +55,7 @@ class Recorder:
             check_fingerprint(data, context.folder.journal.header["fingerprint"])
             kept = context.folder.load() if saved is None else None
             if kept is not None:
+                check_fingerprint(data, kept[KEY]["fingerprint"])  # which knows of points labelled later
                 context.folder.journal.rewind(kept[KEY]["journal"]["lines"])
             return context.folder.journal.header, kept
 
@@ -247,6 +248,7 @@ class Recorder:
         event, where = found
         self._note_names(event)
         data = self.context.data
+        event = self._without_classes_beyond(event, where)
         try:
             for label in event.get("labels", ()):
                 parse_label(label, data.num_classes)
@@ -254,6 +256,26 @@ class Recorder:
         except DiffalError as error:
             raise ResumeError(f"{where} does not fit this run: {error}") from error
         return True
+
+    def _without_classes_beyond(self, event: dict[str, Any], where: str) -> dict[str, Any]:
+        """A line without labels that the model has no outputs for, which earlier versions took: they are asked again.
+
+        Every fit of such a run would fail; so it is the next answer that counts.
+        """
+        num_classes, labels = self.context.data.num_classes, event.get("labels", ())
+        if num_classes is None:
+            return event
+        beyond = [i for i, label in enumerate(labels) if isinstance(label, int) and label >= num_classes]
+        if not beyond:
+            return event
+        named = event.get("ids") or event["indices"]
+        rank_zero_warn(
+            f"{where} gives point {named[beyond[0]]!r} class {labels[beyond[0]]}, but there are {num_classes} classes, "
+            f"0 to {num_classes - 1} ({len(beyond)} such labels): they do not count, and are asked for again."
+        )
+        kept = [i for i in range(len(labels)) if i not in set(beyond)]
+        lists = {name: [event[name][i] for i in kept] for name in ("indices", "ids", "labels") if event.get(name)}
+        return {**event, **lists}
 
     def take_in_missed(self) -> None:
         """Label what a script had labelled before it went on with this run, which does not know of it.

@@ -12,6 +12,7 @@ import torch
 
 from lightning_diffal import _lightning as lightning
 from lightning_diffal._lightning import pl
+from lightning_diffal.data.fingerprint import fingerprint
 from lightning_diffal.history.history import RoundRecord
 from lightning_diffal.monitor.rows import class_counts, class_tags
 from lightning_diffal.pseudo_labels.joined import pseudo_figures
@@ -309,6 +310,7 @@ class Rounds:
         )
         renew_pseudo_labels(context, self.model_pass or ModelPass(self.trainer, context, self._timed))
         self.model_pass = None  # the model that it is of is about to train again
+        context.fingerprint = context.ranks.decide(lambda: fingerprint(data))  # of what is labelled by now
         state.answered()
         hand_back(context, self.trainer)
         return None

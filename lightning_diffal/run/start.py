@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 import weakref
 
 import torch
@@ -149,12 +150,29 @@ def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningMo
         context.fingerprint = fingerprint(data)
     if settings.pseudo_labels is not None:
         check_pseudo_labels(data)
-    outputs = context.extractor.prepare(trainer, data, outputs_read(context))
+    wanted = outputs_read(context)
+    outputs = context.extractor.prepare(trainer, data, wanted)
+    if outputs is None and data.num_classes is None:
+        outputs = _outputs_of(context, trainer)
     if data.num_classes is None:
         data.num_classes = outputs
     data.adopt_names(outputs)
     data.check_labels()
     check_single_label(context)
+
+
+def _outputs_of(context: RunContext, trainer: pl.Trainer) -> int | None:
+    """How many outputs the model has, where nothing else reads them: a label beyond them would fail in every fit.
+
+    `None` where a model cannot be run as it is, which is no fault where only labels are checked by it.
+    """
+    reader = FeatureExtractor("auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what concerns features that nobody reads
+        try:
+            return reader.prepare(trainer, context.data, frozenset({"probabilities"}))
+        except Exception:
+            return None
 
 
 def _share_labels(context: RunContext) -> None:
