@@ -184,7 +184,10 @@ class LabelledPoints:
             InvalidLabelError: not one label per point, of a wrong type, or out of range.
         """
         chosen = as_indices(indices, len(self.pool))
-        self.pool.correct(chosen, self._given(chosen, labels))
+        values = self._given(chosen, labels)
+        self.pool.correct(chosen, values)
+        if self.pool.observer is None:  # before a fit, which may go on with a run that knows nothing of it
+            self.pool.corrected_before.update(zip(chosen.tolist(), values, strict=True))
 
     def skip(self, indices: Iterable[int]) -> None:
         """Take points out: nobody can tell their label. They are not asked again.
@@ -192,7 +195,10 @@ class LabelledPoints:
         Raises:
             InvalidIndexError: unknown, twice, or labelled already.
         """
-        self.pool.skip(indices)
+        chosen = as_indices(indices, len(self.pool))
+        self.pool.skip(chosen)
+        if self.pool.observer is None:
+            self.pool.skipped_before.update(chosen.tolist())
 
     def own_labels(self, indices: IntArray) -> list[Label]:
         """The labels that the data set itself holds, from `targets` or else from its items.

@@ -54,6 +54,12 @@ class LabelledPool:
         self._given: dict[int, Label] = {}  # that cost nothing, since this was made or restored
         self.missed: dict[int, Label] = {}
         """Labels given by hand before a state was put back that does not know them."""
+        self.given_before: dict[int, Label] = {}
+        """All labels given by hand before a state was put back."""
+        self.corrected_before: dict[int, Label] = {}
+        """Labels that somebody corrected while nothing wrote them down; a state put back does not know them."""
+        self.skipped_before: set[int] = set()
+        """Points that somebody skipped while nothing wrote it down."""
 
     def __len__(self) -> int:
         return len(self._state)
@@ -258,6 +264,7 @@ class LabelledPool:
         fresh.skip([position(i) for i in state["skipped"]])
         self._state, self._round, self._label = fresh._state, fresh._round, fresh._label
         given = {**self.missed, **self._given}
+        self.given_before |= given
         self.missed = {i: label for i, label in given.items() if self._state[i] != _LABELLED}
         self._given = {}
 

@@ -15,6 +15,7 @@ from lightning_diffal.labels.targets import parse_label
 from lightning_diffal.run.checkpoint import KEY, restore_run, run_contents
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.run_folder import open_run_folder
+from lightning_diffal.run.said_before import said_before
 from lightning_diffal.run.sameness import warn_of_changes
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.modules import is_split, put_weights, weights_of
@@ -286,12 +287,26 @@ class Recorder:
         if self.is_behind:
             return
         missed = self.context.ranks.decide(lambda: pool.missed)
-        pool.missed = {}
+        changes = self.context.ranks.decide(lambda: said_before(pool, self.context.folder))
+        pool.missed, pool.given_before, pool.corrected_before, pool.skipped_before = {}, {}, {}, set()
         known = set(pool.labelled_indices.tolist())
         new = {index: label for index, label in missed.items() if index not in known}
         if new:
             self.context.monitor.status.say(f"{len(new)} labels that were given before this fit join those of the run.")
             pool.label(list(new), list(new.values()), round_=0)
+        if changes.corrections or changes.skips:
+            self.context.monitor.status.say(
+                f"{len(changes.corrections)} labels were corrected and {len(changes.skips)} points skipped before this "
+                "fit: that counts."
+            )
+            pool.correct(list(changes.corrections), list(changes.corrections.values()))
+            pool.skip(changes.skips)
+        if changes.contradictions:
+            rank_zero_warn(
+                "What was said of labels before this fit contradicts what the run has learned since, which stays: "
+                f"{'; '.join(changes.contradictions)}. Correct them where the answers are given, or with "
+                "`data.correct` in a hook of the fit."
+            )
 
     def keep(self, module: pl.LightningModule, *, first: bool = False) -> None:
         """Keep the state at the border of a round, from which an explicit `run_dir` goes on.
