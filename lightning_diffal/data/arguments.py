@@ -80,6 +80,17 @@ def checked_length(dataset: Any, name: str) -> int:
     """The length of a data set whose items can be asked for by position; anything else is refused."""
     if dataset is None:
         raise ConfigurationError(f"No `{name}`: give it to ActiveDataModule, or set `self.{name}` in `setup`.")
+    if hasattr(dataset, "columns") and hasattr(dataset, "iloc"):
+        raise InvalidTypeError(
+            f"Expected `{name}` to give one item for each position, but got a {type(dataset).__name__}, which is asked "
+            "by columns: give a Dataset over its rows, for numbers such as `TensorDataset(torch.tensor("
+            "df[columns].to_numpy(dtype='float32')))`, for texts `df['text'].tolist()`; its labels go into `targets`."
+        )
+    if isinstance(dataset, Mapping):
+        raise InvalidTypeError(
+            f"Expected `{name}` to give one item for each position, but got a {type(dataset).__name__}, which is asked "
+            "by keys: give a list of its values, with its keys as `ids`."
+        )
     if isinstance(dataset, IterableDataset):
         raise InvalidTypeError(
             f"Expected `{name}` to be a map-style data set, but got the IterableDataset {type(dataset).__name__}: "

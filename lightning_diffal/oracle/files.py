@@ -23,6 +23,7 @@ from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, read_label
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table
+from lightning_diffal.spreadsheets.unread import unread_answers
 from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_choice, check_waiting
@@ -219,8 +220,10 @@ class FileOracle(Oracle):
         return {index: found[index] for index in indices.tolist() if index in found}
 
     def whereabouts(self) -> str | None:
-        """The files in which answers are missing."""
-        return f"the column `label` of {' and '.join(map(str, self._open or [self._where]))}"
+        """The files in which answers are missing, and those beside them that are not read, with the reason."""
+        where = f"the column `label` of {' and '.join(map(str, self._open or [self._where]))}"
+        unread = unread_answers(self._where, {path.name for path in self._files()})
+        return f"{where} (not read there: {'; '.join(unread)})" if unread else where
 
     def _read(self, data: ActiveDataModule) -> dict[int, Any]:
         """What stands in all files, by index; all of it fits what was asked."""

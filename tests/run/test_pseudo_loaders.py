@@ -91,9 +91,9 @@ def test_anything_but_a_rule_is_refused(value):
         ActiveLearning(pseudo_labels=value)
 
 
-def test_an_unknown_number_of_classes_does_not_matter():
+def test_a_number_of_classes_that_is_not_given_does_not_matter():
     active, data, _ = run(features="body")
-    assert data.num_classes is None and active.history[2].metrics["active/n_pseudo_labelled"] > 40
+    assert data.num_classes == 3 and active.history[2].metrics["active/n_pseudo_labelled"] > 40
 
 
 def test_true_means_the_defaults():
