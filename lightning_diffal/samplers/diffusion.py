@@ -74,7 +74,7 @@ class DiffusionSampler(GraphSampler):
     Args:
         n_neighbors: neighbours of each point in the graph.
         n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.DEFAULT_N_STEPS`, 10.
-        criterion: `"auto"`, coverage, or `"paper"`; for the evidence see `examples/label_efficiency.md`.
+        criterion: `"auto"`, coverage, or `"paper"`; `docs/explanation/method.md` has the mathematics.
         metric: `"euclidean"`, or `"cosine"` for the direction of the features only.
         backend: how neighbours are found, see `lightning_diffal.neighbors.nearest_neighbors`.
         centrality: :math:`\lambda` of the paper's criterion, at least 0.
