@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -51,12 +51,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # a rename may otherwise outlive the contents it points to
         temporary.replace(target)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise StorageError(f"{target} could not be written: {error.strerror}. Make room, and run again.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # what went wrong first is what counts
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StorageError(f"{target} could not be written: {error.strerror}. Make room, and run again.") from error
+        raise
 
 
 def remove_temporaries(path: str | os.PathLike[str]) -> None:
