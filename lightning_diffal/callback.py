@@ -29,14 +29,14 @@ from lightning_diffal.history.history import History
 from lightning_diffal.loop import ActiveCallback, ActiveLearningLoop
 from lightning_diffal.oracle import Oracle
 from lightning_diffal.pseudo_labels.rule import PseudoLabels
-from lightning_diffal.run.checkpoint import KEY, hand_back, run_contents, take_from_child
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.news import tell_oracle
-from lightning_diffal.run.recorder import Recorder
-from lightning_diffal.run.resuming import put_random_state_back, resume_checkpoint
+from lightning_diffal.run.resuming.checkpoint import KEY, hand_back, run_contents, take_from_child
+from lightning_diffal.run.resuming.from_checkpoint import put_random_state_back, resume_checkpoint
+from lightning_diffal.run.resuming.recorder import Recorder
 from lightning_diffal.run.rounds import Rounds
 from lightning_diffal.run.settings import HasSettings, RunSettings
 from lightning_diffal.run.start import begin_fit, check_strategy, take_data
+from lightning_diffal.run.telling.news import tell_oracle
 from lightning_diffal.samplers import QuerySampler
 from lightning_diffal.stopping.base import Rule
 from lightning_diffal.utils.seeding import random_state

@@ -16,8 +16,8 @@ from torch.utils.data import TensorDataset
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.array_files import check_array_sizes
 from lightning_diffal.utils.extras import require
+from lightning_diffal.utils.storage.array_files import check_array_sizes
 
 __all__ = ["blobs", "checkerboard", "digits", "npz"]
 

@@ -15,9 +15,9 @@ from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.history.history import History
+from lightning_diffal.run.asking.model_pass import ModelPass
+from lightning_diffal.run.asking.query import ask
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.model_pass import ModelPass
-from lightning_diffal.run.query import ask
 from lightning_diffal.run.rounds import Rounds
 from lightning_diffal.run.start import begin_fit, take_data
 from lightning_diffal.samplers.base import Query

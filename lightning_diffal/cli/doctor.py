@@ -115,7 +115,7 @@ def _show_run(folder: Path) -> int:
 def _state(folder: Path) -> dict[str, Any]:
     from lightning_diffal.history.folder import RunFolder
     from lightning_diffal.history.journal import FILENAME, Journal
-    from lightning_diffal.run.checkpoint import KEY
+    from lightning_diffal.run.resuming.checkpoint import KEY
 
     contents = RunFolder(folder, Journal.open(folder / FILENAME)).load()
     assert contents is not None, "it exists"

@@ -10,7 +10,7 @@ from typing import Any
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history.journal import FILENAME
 from lightning_diffal.utils.extras import require
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["KeptConfig"]
 

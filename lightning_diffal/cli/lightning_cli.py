@@ -21,12 +21,12 @@ from lightning_diffal.cli.kept_config import KeptConfig
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError, DiffalError
 from lightning_diffal.fresh_trainers import next_query
-from lightning_diffal.run.checkpoint import KEY
+from lightning_diffal.run.resuming.checkpoint import KEY
 from lightning_diffal.selection.files import check_out, read_labels
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.write import add_rows, content_of, query_rows
 from lightning_diffal.utils.extras import require
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["SHORT_HELP", "FitCLI", "Labelled", "run_fit", "run_next"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from lightning_diffal.comparison.runs import FORMAT
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.utils.files import replacing
 from lightning_diffal.utils.jsonable import stable_repr
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["ComparisonFolder", "description"]
 

@@ -14,7 +14,7 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.report import learning_curves
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.figures import COLOURS, GRID, INK, MUTED, new_figure
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["curves", "differences"]
 

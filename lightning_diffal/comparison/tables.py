@@ -13,8 +13,8 @@ import numpy as np
 from lightning_diffal.comparison.curves import LearningCurves
 from lightning_diffal.comparison.records import Difference, Reach, Summary
 from lightning_diffal.statistics import Interval
-from lightning_diffal.utils.files import replacing, write_csv
 from lightning_diffal.utils.jsonable import to_jsonable
+from lightning_diffal.utils.storage.files import replacing, write_csv
 
 __all__ = ["text", "write_json", "write_tables"]
 

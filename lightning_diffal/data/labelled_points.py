@@ -23,8 +23,8 @@ from lightning_diffal.labels.pool import LabelledPool
 from lightning_diffal.labels.targets import MISSING, Label, Target, parse_label, read_target
 from lightning_diffal.processes.spawned import Handback
 from lightning_diffal.utils.aliases import IntArray
-from lightning_diffal.utils.files import write_csv
 from lightning_diffal.utils.seeding import isolated_random_state
+from lightning_diffal.utils.storage.files import write_csv
 
 __all__ = ["LabelledPoints"]
 

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from lightning_diffal.diffusion.boundary import check_steps, class_boundary, distinct_points, group_labelled
 from lightning_diffal.exceptions import ConfigurationError, InvalidLabelError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.products import multiplier
+from lightning_diffal.utils.numeric.products import multiplier
 
 __all__ = [
     "DEFAULT_N_STEPS",

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from lightning_diffal.graph.point_graph import PointGraph
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["graph_of", "keeping_graphs"]
 

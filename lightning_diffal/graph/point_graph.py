@@ -14,8 +14,8 @@ from lightning_diffal.graph.sharded import sharded_graph
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, find_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.rows import RowView, read_when_needed
-from lightning_diffal.utils.stages import current_stages
+from lightning_diffal.utils.numeric.rows import RowView, read_when_needed
+from lightning_diffal.utils.storage.stages import current_stages
 
 _COPIED_VALUES = 2**24  # of features that are put in another order by copying them
 

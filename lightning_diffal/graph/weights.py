@@ -13,9 +13,9 @@ import scipy.sparse as sp
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.rows import read_when_needed
-from lightning_diffal.utils.stages import counted
-from lightning_diffal.utils.threads import each, slices
+from lightning_diffal.utils.numeric.rows import read_when_needed
+from lightning_diffal.utils.numeric.threads import each, slices
+from lightning_diffal.utils.storage.stages import counted
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
 # The rest, on rows of the matrices, is for `lightning_diffal.processes.shards`.

@@ -15,7 +15,7 @@ from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.history.journal import FILENAME, Journal, storing
 from lightning_diffal.history.lines import read_journal
 from lightning_diffal.utils.environment import environment, package_version
-from lightning_diffal.utils.files import remove_temporaries, replacing
+from lightning_diffal.utils.storage.files import remove_temporaries, replacing
 
 __all__ = ["INITIAL", "STATE", "RunFolder", "new_run_id"]
 

@@ -25,9 +25,9 @@ from lightning_diffal.history.tables import (
 )
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
-from lightning_diffal.utils.arrays import array_from_state, array_state
 from lightning_diffal.utils.extras import require
-from lightning_diffal.utils.files import replacing, write_csv
+from lightning_diffal.utils.numeric.arrays import array_from_state, array_state
+from lightning_diffal.utils.storage.files import replacing, write_csv
 
 __all__ = ["History", "RoundRecord", "records_equal"]
 

@@ -20,8 +20,8 @@ from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ResumeError, StorageError
 from lightning_diffal.history.lines import FORMAT, Event, encode_line, read_events, read_journal, same_event
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.files import replacing
-from lightning_diffal.utils.locks import FileLock
+from lightning_diffal.utils.storage.files import replacing
+from lightning_diffal.utils.storage.locks import FileLock
 
 __all__ = ["FILENAME", "FORMAT", "LOCK", "Journal", "query_event", "query_from_event", "read_events"]
 

@@ -13,7 +13,7 @@ from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.history.tables import names_of
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.figures import COLOURS, new_figure, plain_axes
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["plot_history"]
 

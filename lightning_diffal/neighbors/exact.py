@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.threads import slices
+from lightning_diffal.utils.numeric.threads import slices
 
 __all__ = ["exact_search"]
 

@@ -17,8 +17,8 @@ from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
-from lightning_diffal.utils.stages import Stages, counted
-from lightning_diffal.utils.threads import slices
+from lightning_diffal.utils.numeric.threads import slices
+from lightning_diffal.utils.storage.stages import Stages, counted
 
 __all__ = ["Found", "Sharing", "list_search"]
 

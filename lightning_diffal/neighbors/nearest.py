@@ -28,8 +28,8 @@ from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows, finite_rows, scaled_points
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.rows import read_when_needed
-from lightning_diffal.utils.stages import Stages
+from lightning_diffal.utils.numeric.rows import read_when_needed
+from lightning_diffal.utils.storage.stages import Stages
 
 __all__ = ["NeighborBackend", "Neighbors", "auto_backend", "find_neighbors", "nearest_neighbors", "nearest_rows"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.threads import each, slices
+from lightning_diffal.utils.numeric.threads import each, slices
 
 __all__ = ["direct_distances", "nearest_of"]
 

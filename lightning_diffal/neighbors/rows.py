@@ -8,8 +8,8 @@ import numpy as np
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.matrices import float32_rows
-from lightning_diffal.utils.threads import slices
+from lightning_diffal.utils.numeric.matrices import float32_rows
+from lightning_diffal.utils.numeric.threads import slices
 
 __all__ = ["SearchedRows", "finite_rows", "scaled_points"]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.stages import counted
-from lightning_diffal.utils.threads import slices
+from lightning_diffal.utils.numeric.threads import slices
+from lightning_diffal.utils.storage.stages import counted
 
 __all__ = ["RecallSample"]
 

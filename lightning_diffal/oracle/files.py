@@ -27,7 +27,7 @@ from lightning_diffal.spreadsheets.unread import unread_answers
 from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_choice, check_waiting
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule

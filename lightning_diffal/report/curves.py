@@ -17,7 +17,7 @@ from lightning_diffal.metrics.savings import Curve, LabelsSaved
 from lightning_diffal.statistics import mean_intervals
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.figures import COLOURS, GRID, INK, MUTED, new_figure
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["learning_curves"]
 

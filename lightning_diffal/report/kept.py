@@ -13,8 +13,8 @@ from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.report.items import ItemThumb, thumb_of
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.files import replacing
 from lightning_diffal.utils.jsonable import to_jsonable
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["Kept", "keep_facts", "keep_items", "keep_projection", "project", "read_kept"]
 

@@ -32,7 +32,7 @@ from lightning_diffal.report.run import RunView, view_of
 from lightning_diffal.report.second_look import Doubt, doubtful_labels
 from lightning_diffal.report.tables import cleaned, rounds_table
 from lightning_diffal.report.words import GLOSSARY
-from lightning_diffal.utils.files import escape_cell, replacing
+from lightning_diffal.utils.storage.files import escape_cell, replacing
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule

@@ -1,4 +1,4 @@
-"""One run below the callback: rounds, queries, answers, the model pass, the run's state and what it writes down.
+"""One run below the callback: its settings, state and rounds; below them asking, resuming, and telling others.
 
 Everything here takes a `RunContext` and never the callback, the samplers' inner workings or the command line.
 """

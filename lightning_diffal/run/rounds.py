@@ -16,18 +16,18 @@ from lightning_diffal.data.fingerprint import fingerprint
 from lightning_diffal.history.history import RoundRecord
 from lightning_diffal.monitor.rows import class_counts, class_tags
 from lightning_diffal.pseudo_labels.joined import pseudo_figures
-from lightning_diffal.run.answers import collect_answers, count_answers, take_late_answers, waiting_reason
-from lightning_diffal.run.checkpoint import hand_back
+from lightning_diffal.run.asking.answers import collect_answers, count_answers, take_late_answers, waiting_reason
+from lightning_diffal.run.asking.model_pass import ModelPass, outputs_read
+from lightning_diffal.run.asking.pseudo_labels import join_pseudo_labels, renew_pseudo_labels
+from lightning_diffal.run.asking.query import ask, next_query_size
+from lightning_diffal.run.asking.stability import measure_stability
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.hyperparameters import hyperparameters
-from lightning_diffal.run.model_pass import ModelPass, outputs_read
-from lightning_diffal.run.notices import note_trained
-from lightning_diffal.run.pseudo_labels import join_pseudo_labels, renew_pseudo_labels
-from lightning_diffal.run.query import ask, next_query_size
-from lightning_diffal.run.recorder import Recorder
-from lightning_diffal.run.reporting import describe_run, write_report
-from lightning_diffal.run.stability import measure_stability
+from lightning_diffal.run.resuming.checkpoint import hand_back
+from lightning_diffal.run.resuming.recorder import Recorder
 from lightning_diffal.run.state import RunState
+from lightning_diffal.run.telling.hyperparameters import hyperparameters
+from lightning_diffal.run.telling.notices import note_trained
+from lightning_diffal.run.telling.reporting import describe_run, write_report
 from lightning_diffal.stopping.base import reason_to_stop
 from lightning_diffal.utils.modules import Unsaved, is_split, put_weights, shrink_towards, weights_of
 from lightning_diffal.utils.seeding import (

@@ -16,12 +16,12 @@ from lightning_diffal.data.loader_checks import check_evaluation, check_pseudo_l
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.processes.ranks import Ranks
-from lightning_diffal.run.checkpoint import catch_up_in_child
+from lightning_diffal.run.asking.model_pass import outputs_read
+from lightning_diffal.run.asking.stability import check_single_label
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.model_pass import outputs_read
-from lightning_diffal.run.notices import notice_earlier_runs
-from lightning_diffal.run.recorder import Recorder
-from lightning_diffal.run.stability import check_single_label
+from lightning_diffal.run.resuming.checkpoint import catch_up_in_child
+from lightning_diffal.run.resuming.recorder import Recorder
+from lightning_diffal.run.telling.notices import notice_earlier_runs
 
 __all__ = ["begin_fit", "check_strategy", "take_data"]
 

@@ -13,8 +13,8 @@ from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, auto_
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.samplers.base import ScoreSampler
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.rows import digest_of
 from lightning_diffal.utils.phases import announce
-from lightning_diffal.utils.rows import digest_of
 
 __all__ = ["GraphSampler"]
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidIndexError, InvalidLabelError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.matrices import float32_rows
-from lightning_diffal.utils.rows import read_when_needed
+from lightning_diffal.utils.numeric.matrices import float32_rows
+from lightning_diffal.utils.numeric.rows import read_when_needed
 
 __all__ = ["QueryData"]
 

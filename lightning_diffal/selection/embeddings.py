@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
-from lightning_diffal.utils.array_files import check_array_sizes
 from lightning_diffal.utils.extras import require
-from lightning_diffal.utils.matrices import float32_rows
-from lightning_diffal.utils.rows import FileRows
+from lightning_diffal.utils.numeric.matrices import float32_rows
+from lightning_diffal.utils.numeric.rows import FileRows
+from lightning_diffal.utils.storage.array_files import check_array_sizes
 
 __all__ = ["load_features"]
 

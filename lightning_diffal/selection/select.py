@@ -22,17 +22,17 @@ from lightning_diffal.selection.embeddings import load_features
 from lightning_diffal.selection.files import check_out, read_ids, read_labels, read_pending
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.write import QueryRow, add_rows, query_rows
-from lightning_diffal.utils.files import replacing
-from lightning_diffal.utils.rows import digest_of
+from lightning_diffal.utils.numeric.rows import digest_of
 from lightning_diffal.utils.seeding import generator_of
-from lightning_diffal.utils.stages import Stages
+from lightning_diffal.utils.storage.files import replacing
+from lightning_diffal.utils.storage.stages import Stages
 
 __all__ = ["Selection", "select_from_files"]
 
 PathLike = str | os.PathLike[str]
 
 _LARGE = 20_000  # points up to which the exact search takes a second or two
-_SELECTION = 2  # the place in which a run draws for its selection, see `lightning_diffal.run.query`
+_SELECTION = 2  # the place in which a run draws for its selection, see `lightning_diffal.run.asking.query`
 
 
 @dataclass(frozen=True)

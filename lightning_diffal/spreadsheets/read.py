@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_diffal.exceptions import AnswerFileError
-from lightning_diffal.utils.files import unescape_cell
+from lightning_diffal.utils.storage.files import unescape_cell
 
 __all__ = ["Problems", "Row", "Table", "read_table"]
 

@@ -14,8 +14,8 @@ from lightning_diffal.labels.class_names import class_words
 from lightning_diffal.labels.ids import writable
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.files import replacing, write_rows
 from lightning_diffal.utils.jsonable import to_jsonable
+from lightning_diffal.utils.storage.files import replacing, write_rows
 from lightning_diffal.view import path_of, show_point
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 from lightning_diffal.view.shown import Shown
 
 __all__ = ["Thumbnails"]

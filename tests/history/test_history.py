@@ -8,7 +8,7 @@ import torch
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history.history import History, RoundRecord, records_equal
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.arrays import array_from_state, array_state
+from lightning_diffal.utils.numeric.arrays import array_from_state, array_state
 
 
 def make_history():

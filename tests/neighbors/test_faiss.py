@@ -18,7 +18,7 @@ from lightning_diffal.neighbors.exact import exact_search, full_precision_produc
 from lightning_diffal.neighbors.nearest import find_neighbors, nearest_neighbors
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.utils.phases import listening
-from lightning_diffal.utils.stages import Stages
+from lightning_diffal.utils.storage.stages import Stages
 
 faiss = pytest.importorskip("faiss")
 

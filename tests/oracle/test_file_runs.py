@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 from lightning_diffal import ActiveDataModule, ActiveLearning, Query, QueryData
 from lightning_diffal.exceptions import AnswerFileError, ConfigurationError
 from lightning_diffal.oracle import FileOracle, files
-from lightning_diffal.run.query import with_suggestions
+from lightning_diffal.run.asking.query import with_suggestions
 from lightning_diffal.samplers import BALDSampler, MarginSampler, RandomSampler
 from tests.helpers import Net, fill, quiet_trainer
 from tests.helpers_data import D, Model, classes, inputs

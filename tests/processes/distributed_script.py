@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler, PseudoLabels
 from lightning_diffal.data.left_over import LeftOverBatchSampler
 from lightning_diffal.oracle import FileOracle
-from lightning_diffal.run.stability import stop_set
+from lightning_diffal.run.asking.stability import stop_set
 from lightning_diffal.samplers import RandomSampler
 from lightning_diffal.stopping import StablePredictions
 from tests.helpers import VAL, Net, Snapshots, blobs, loaders, pl, pl_callbacks, quiet_trainer, same_weights

@@ -253,7 +253,7 @@ def test_more_rounds_go_on(tmp_path):
 
 
 def test_a_failed_choice_loses_nothing(monkeypatch):
-    from lightning_diffal.run import pseudo_labels
+    from lightning_diffal.run.asking import pseudo_labels
 
     straight, look, data = Look(), Look(), make_data()
     run(callbacks=[straight])

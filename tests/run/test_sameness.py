@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_diffal import ActiveDataModule, ActiveLearning
-from lightning_diffal.run import sameness
+from lightning_diffal.run.resuming import sameness
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, pl_callbacks, quiet_trainer
 

@@ -11,8 +11,8 @@ from lightning_diffal.graph import kept
 from lightning_diffal.neighbors import lists
 from lightning_diffal.selection import embeddings, select_from_files
 from lightning_diffal.selection.embeddings import load_features
-from lightning_diffal.utils.rows import read_when_needed
-from lightning_diffal.utils.stages import Stages
+from lightning_diffal.utils.numeric.rows import read_when_needed
+from lightning_diffal.utils.storage.stages import Stages
 
 VALUES = np.random.default_rng(0).standard_normal((6000, 12)).astype(np.float16)
 

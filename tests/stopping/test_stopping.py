@@ -17,7 +17,7 @@ from lightning_diffal import ActiveDataModule, ActiveLearning, DiffusionSampler,
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.history.history import History, RoundRecord, records_equal
 from lightning_diffal.labels.pool import LabelledPool
-from lightning_diffal.run.stability import cohen_kappa, stop_set
+from lightning_diffal.run.asking.stability import cohen_kappa, stop_set
 from lightning_diffal.run.state import RunState
 from lightning_diffal.samplers import RandomSampler
 from lightning_diffal.stopping import (

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.selection.embeddings import load_features
-from lightning_diffal.utils.array_files import check_array_sizes
+from lightning_diffal.utils.storage.array_files import check_array_sizes
 
 
 def huge(shape=(10**6, 8000)):

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from lightning_diffal.utils.files import unescape_cell, write_csv, write_rows
+from lightning_diffal.utils.storage.files import unescape_cell, write_csv, write_rows
 
 NASTY = [
     "a;=1+1",

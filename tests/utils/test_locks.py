@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lightning_diffal.utils.locks import FileLock
+from lightning_diffal.utils.storage.locks import FileLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lightning_diffal.utils.locks import FileLock
+from lightning_diffal.utils.storage.locks import FileLock
 lock = FileLock(Path(sys.argv[1]))
 print(lock.acquire(), flush=True)
 time.sleep(60)
@@ -67,7 +67,7 @@ def test_a_forked_child_has_no_share_in_it(tmp_path):
 def test_what_cannot_lock_keeps_nobody_out(tmp_path, monkeypatch):
     import errno
 
-    from lightning_diffal.utils import locks
+    from lightning_diffal.utils.storage import locks
 
     def unsupported(file):
         raise OSError(errno.ENOLCK, "No locks available")

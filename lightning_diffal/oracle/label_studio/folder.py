@@ -10,7 +10,7 @@ from typing import Any
 from lightning_diffal.exceptions import AnswerFileError
 from lightning_diffal.oracle.label_studio.answers import AnnotatedTask, read_export
 from lightning_diffal.oracle.label_studio.tasks import ID
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["LabelStudioFolder"]
 

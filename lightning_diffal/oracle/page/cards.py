@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_diffal.utils.files import replacing
+from lightning_diffal.utils.storage.files import replacing
 from lightning_diffal.view import Shown
 from lightning_diffal.view.images import encode_png, fitted
 

@@ -13,7 +13,7 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.oracle.page.board import Board, labelled
 from lightning_diffal.oracle.page.cards import PROJECT, key_of, write_json
 from lightning_diffal.spreadsheets.read import Problems, Row, read_table
-from lightning_diffal.utils.files import write_csv
+from lightning_diffal.utils.storage.files import write_csv
 from lightning_diffal.view import ItemView, Shown, Thumbnails
 from lightning_diffal.view.sounds import AUDIO_TYPES
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from lightning_diffal._lightning import checkpoint_files, is_complete, pl, rank_zero_warn, stopped_inside_epoch
 from lightning_diffal.history.folder import check_archive
-from lightning_diffal.run.checkpoint import KEY, restore_run
+from lightning_diffal.run.asking.pseudo_labels import join_pseudo_labels
 from lightning_diffal.run.context import Resumed, RunContext
-from lightning_diffal.run.pseudo_labels import join_pseudo_labels
-from lightning_diffal.run.sameness import warn_of_changes
+from lightning_diffal.run.resuming.checkpoint import KEY, restore_run
+from lightning_diffal.run.resuming.sameness import warn_of_changes
 from lightning_diffal.utils.seeding import restore_random_state
 
 __all__ = ["put_random_state_back", "resume_checkpoint"]

@@ -12,11 +12,11 @@ from lightning_diffal.history.journal import query_event, query_from_event
 from lightning_diffal.labels.events import positions_of
 from lightning_diffal.labels.replay import replay
 from lightning_diffal.labels.targets import parse_label
-from lightning_diffal.run.checkpoint import KEY, restore_run, run_contents
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.run_folder import open_run_folder
-from lightning_diffal.run.said_before import said_before
-from lightning_diffal.run.sameness import warn_of_changes
+from lightning_diffal.run.resuming.checkpoint import KEY, restore_run, run_contents
+from lightning_diffal.run.resuming.run_folder import open_run_folder
+from lightning_diffal.run.resuming.said_before import said_before
+from lightning_diffal.run.resuming.sameness import warn_of_changes
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.modules import is_split, put_weights, weights_of
 

@@ -12,7 +12,7 @@ from lightning_diffal.exceptions import DiffalError
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.oracle import SKIP, Oracle, Question, checked_answers, checked_corrections
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.news import tell_oracle
+from lightning_diffal.run.telling.news import tell_oracle
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.phases import announce

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.threads import slices
+from lightning_diffal.utils.numeric.threads import slices
 
 __all__ = ["float32_rows"]
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import InvalidIndexError
 from lightning_diffal.graph.kept import keeping_graphs
+from lightning_diffal.run.asking.model_pass import ModelPass, shown_to_sampler
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.model_pass import ModelPass, shown_to_sampler
-from lightning_diffal.run.reporting import keep_for_report
+from lightning_diffal.run.telling.reporting import keep_for_report
 from lightning_diffal.samplers.base import Query, QueryData
 from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.seeding import generator_of

@@ -11,7 +11,7 @@ from lightning_diffal.exceptions import ConfigurationError, DiffalError
 from lightning_diffal.report.kept import keep_facts, keep_items, keep_projection
 from lightning_diffal.report.page import html_report
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.hyperparameters import hyperparameters
+from lightning_diffal.run.telling.hyperparameters import hyperparameters
 from lightning_diffal.samplers.base import Query, QueryData
 from lightning_diffal.utils.phases import announce
 

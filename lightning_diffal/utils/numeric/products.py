@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from lightning_diffal.utils.aliases import FloatArray
-from lightning_diffal.utils.threads import each, number_of_threads
+from lightning_diffal.utils.numeric.threads import each, number_of_threads
 
 __all__ = ["multiplier"]
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.pool import LabelledPool
+from lightning_diffal.run.asking.model_pass import ModelPass
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.stopping.base import KAPPA, stop_set_size
 from lightning_diffal.utils.aliases import IntArray
-from lightning_diffal.utils.arrays import array_from_state, array_state
+from lightning_diffal.utils.numeric.arrays import array_from_state, array_state
 
 __all__ = ["check_single_label", "cohen_kappa", "measure_stability", "stop_set"]
 

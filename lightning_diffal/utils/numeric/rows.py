@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.utils.aliases import IntArray
-from lightning_diffal.utils.threads import slices
+from lightning_diffal.utils.numeric.threads import slices
 
 __all__ = ["FileRows", "RowView", "digest_of", "read_when_needed"]
 

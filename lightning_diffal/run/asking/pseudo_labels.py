@@ -8,8 +8,8 @@ import numpy.typing as npt
 from lightning_diffal.data.loader_checks import check_pseudo_labels
 from lightning_diffal.pseudo_labels.joined import draw_joined, pseudo_state
 from lightning_diffal.pseudo_labels.rule import PseudoLabelled, PseudoLabels, choose_pseudo_labels
+from lightning_diffal.run.asking.model_pass import ModelPass
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.model_pass import ModelPass
 from lightning_diffal.samplers import DiffusionSampler
 from lightning_diffal.utils.seeding import generator_of
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_diffal.utils.files import replacing
 from lightning_diffal.utils.phases import announce
+from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["Stages", "counted", "current_stages"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from lightning_diffal._lightning import lives_for_one_fit, pl
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.sameness import described
+from lightning_diffal.run.resuming.sameness import described
 from lightning_diffal.run.state import RunState
 from lightning_diffal.utils.environment import environment
 from lightning_diffal.utils.seeding import random_state
