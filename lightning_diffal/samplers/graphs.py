@@ -41,9 +41,8 @@ class GraphSampler(ScoreSampler):
         if self.distributed is False or n_points < SHARED_FROM or not self._selects_as_usual():
             return False
         # one dimension more: rows of zeros get one under the cosine
-        return self.backend == "exact" or (
-            self.backend == "auto" and auto_backend(n_points, n_dimensions + 1) == "exact"
-        )
+        search = auto_backend(n_points, n_dimensions + 1) if self.backend == "auto" else self.backend
+        return search in ("exact", "faiss")
 
     def _graph(self, features: FloatArray) -> PointGraph:
         """The graph of these features: the kept one if they did not change."""

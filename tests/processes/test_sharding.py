@@ -1,6 +1,7 @@
 """A selection shared by several processes picks, bit for bit, what one process picks."""
 
 import importlib
+import importlib.util
 import pickle
 import re
 from dataclasses import dataclass
@@ -53,10 +54,35 @@ def cases():
         "islands": Case(*islands, some, DiffusionSampler(), size=20),
         "many classes": Case(*many, np.arange(1900, 2300)[::-1], DiffusionSampler(), size=900),
         "ties": Case(lattice, np.arange(343) % 3, some, DiffusionSampler(6), size=30),
+        **faiss_cases(),
         "labels": Case(features, bits, some, DiffusionSampler(), pending=(5, 300)),
         "weakest label": Case(features, bits, some, DiffusionSampler(multilabel="max")),
         "two nodes": Case(np.array([[0.0], [1.0], [1.0]], np.float32), np.arange(3), some[:0], DiffusionSampler()),
         "one node": Case(np.ones((5, 2), np.float32), np.arange(5), np.array([3]), DiffusionSampler(), size=2),
+    }
+
+
+def faiss_cases():
+    """By inverted lists, from 5,000 points on: tight clusters, noise without lists, copies, long vectors."""
+    if importlib.util.find_spec("faiss") is None:
+        return {}
+    some, generator = np.array([5200, 3, 1210, 77]), np.random.default_rng(1)
+    clusters, labels = clouds(5501, d=24, n_clouds=40)
+    noise = generator.normal(size=(5501, 24)).astype(np.float32)
+    copies = clusters[generator.integers(5300, size=7001)]
+    lattice = np.stack(np.meshgrid(*[np.arange(18.0)] * 3), axis=-1).reshape(-1, 3).astype(np.float32)
+    falling = generator.normal(size=(5501, 120)) / np.arange(1, 121) ** 0.75
+    zeros = clusters * (np.arange(5501) % 20 > 0)[:, None]
+    return {
+        "lists": Case(clusters, labels, some, DiffusionSampler(backend="faiss"), size=40, pending=(5, 300, 42)),
+        "lists of noise": Case(noise, labels, some[:0], DiffusionSampler(backend="faiss"), size=300),
+        "lists of copies": Case(copies, np.arange(7001) % 7, some, DiffusionSampler(5, backend="faiss"), size=40),
+        "lists with ties": Case(lattice, np.arange(5832) % 3, some, DiffusionSampler(6, backend="faiss"), size=30),
+        "lists along axes": Case(falling.astype(np.float32), labels, some, DiffusionSampler(backend="faiss")),
+        "lists of directions": Case(zeros, labels, some, DiffusionSampler(metric="cosine", backend="faiss"), size=30),
+        "lists, the paper's rule": Case(
+            clusters, labels, some, DiffusionSampler(backend="faiss", criterion="paper"), size=90
+        ),
     }
 
 
@@ -186,8 +212,8 @@ def test_trouble_on_one_process_ends_the_run(name, error, trained):
     [
         (DiffusionSampler(), 20_000, True),
         (DiffusionSampler(), 19_999, False),
-        (DiffusionSampler(), 1_000_000, False),  # by faiss, on the first process
-        (DiffusionSampler(backend="faiss"), 1_000_000, False),
+        (DiffusionSampler(), 1_000_000, True),
+        (DiffusionSampler(backend="faiss"), 1_000_000, True),
         (DiffusionSampler(backend="exact"), 1_000_000, True),
         (DiffusionSampler(backend="pynndescent"), 50_000, False),
         (DiffusionSampler(backend=lambda features, k: None), 50_000, False),
