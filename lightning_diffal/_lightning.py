@@ -139,7 +139,7 @@ class LoopLimits(NamedTuple):
         )
 
     def put_back(self, trainer: pl.Trainer) -> None:
-        """Leave the Trainer as it was told, for its next fit."""
+        """Leave the Trainer as configured, for its next fit."""
         loop = trainer.fit_loop
         loop.min_epochs, loop.max_epochs = self.min_epochs, self.max_epochs
         loop.epoch_loop.min_steps, loop.epoch_loop.max_steps = self.min_steps, self.max_steps

@@ -69,7 +69,7 @@ def choose_namespace() -> str:
     if not found:
         raise ConfigurationError("Lightning is not installed: `pip install pytorch-lightning`.")
     raise ConfigurationError(
-        "Both pytorch_lightning and lightning.pytorch are at hand, and their classes do not mix. Say which one "
+        "Both pytorch_lightning and lightning.pytorch are installed, and their classes do not mix. Say which one "
         'your Trainer comes from: `lightning_diffal.for_lightning("lightning.pytorch")` before other imports of '
         f"lightning_diffal, or the environment variable {VARIABLE}."
     )

@@ -163,7 +163,7 @@ def blobs(
     spread: float = 1.0,
     extent: float = 10.0,
 ) -> tuple[FloatArray, IntArray]:
-    """One normal cloud of points a class, the classes of equal size up to one point and in random order.
+    """One normal cloud of points per class, the classes of equal size up to one point and in random order.
 
     Args:
         n_points: `N`.

@@ -43,7 +43,7 @@ def fit_rounds(
         active: the run. A later call goes on with it.
 
     Returns:
-        One record a round.
+        One record per round.
 
     Raises:
         ConfigurationError: a Trainer with an `ActiveLearning` of its own, with several processes, or that only

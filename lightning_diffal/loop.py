@@ -1,4 +1,4 @@
-"""`ActiveLearningLoop`: takes the place of Lightning's fit loop and runs it once a round."""
+"""`ActiveLearningLoop`: takes the place of Lightning's fit loop and runs it once per round."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def mean_intervals(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[Flo
     Biometrika 1908). Of paired differences it is the paired t interval.
 
     Args:
-        values: `(S, R)` or `(S,)`, one row a seed.
+        values: `(S, R)` or `(S,)`, one row per seed.
         confidence: :math:`\gamma`, between 0 and 1.
 
     Returns:
@@ -73,7 +73,7 @@ def mean_intervals(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[Flo
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """`mean_intervals` of one number a seed.
+    """`mean_intervals` of one number per seed.
 
     Args:
         values: `(S,)`.
@@ -103,7 +103,7 @@ def simultaneous_lower_band(differences: npt.ArrayLike, confidence: float = 0.95
     exactly, such as the common start of two samplers, stays out of the maximum, and the band is its value.
 
     Args:
-        differences: `(S, R)`, one row a seed, one column a label count.
+        differences: `(S, R)`, one row per seed, one column a label count.
         confidence: :math:`\gamma`, between 0 and 1.
 
     Returns:
@@ -176,7 +176,7 @@ def _checked(values: npt.ArrayLike, confidence: float) -> FloatArray:
     table = np.asarray(values, dtype=np.float64)
     if table.ndim not in (1, 2) or not len(table) or not np.isfinite(table).all():
         raise ConfigurationError(
-            "Expected argument `values` to hold finite numbers, one row a seed, with at least one seed, "
+            "Expected argument `values` to hold finite numbers, one row per seed, with at least one seed, "
             f"but got shape {table.shape}{'' if np.isfinite(table).all() else ' with NaN or infinity'}."
         )
     if not 0 < confidence < 1:

@@ -75,7 +75,7 @@ def test_readme_names_what_exists():
 
 def test_the_figures_are_those_of_the_table():
     table = (ROOT / "examples" / "label_efficiency.md").read_text(encoding="utf-8")
-    mnist = table.partition("### MNIST, ten labels a round, nine others")[2].partition("###")[0]
+    mnist = table.partition("### MNIST, ten labels per round, nine others")[2].partition("###")[0]
     rows = re.findall(r"^\| (\w+) \| \S+ ± \S+ \| \**(\.\d+)", mnist, re.MULTILINE)
     at_50 = {name: float(figure) for name, figure in rows}
     text = README.read_text(encoding="utf-8")

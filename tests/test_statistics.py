@@ -74,7 +74,7 @@ def test_halves_meet_at_the_middle_of_the_labels():
 
 @pytest.mark.parametrize("values", [[], [[0.1], [np.nan]], [np.inf], np.zeros((2, 2, 2))])
 def test_values_that_are_none_are_refused(values):
-    with pytest.raises(ConfigurationError, match="finite numbers, one row a seed"):
+    with pytest.raises(ConfigurationError, match="finite numbers, one row per seed"):
         mean_intervals(values)
 
 

@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, help="page to write (default: report.html in the folder)")
     parser.add_argument(
-        "--features", type=Path, help="a .npy or .npz file with one row of features a point, for the map of the pool"
+        "--features", type=Path, help="a .npy or .npz file with one row of features per point, for the map of the pool"
     )
     parser.add_argument("--title", help="title of the page (default: the run's name)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")

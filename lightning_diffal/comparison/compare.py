@@ -55,7 +55,7 @@ def compare_samplers(
         samplers: by name, or names as on the command line (`"diffusion"`, `"coreset:metric=cosine"`). Each run gets a
             copy of its own.
         seeds: of the task; five are few for a claim, ten are good.
-        query_size: labels bought a round.
+        query_size: labels bought per round.
         rounds: queries; a run trains once more than that.
         metric: name of what the model logs, higher is better; everything that it logs is kept.
         trainer_kwargs: for every Trainer, after those that the task has itself (its attribute `trainer_kwargs`).

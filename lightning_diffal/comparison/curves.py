@@ -43,5 +43,5 @@ class LearningCurves:
 
     @property
     def curves(self) -> dict[str, list[tuple[IntArray, FloatArray]]]:
-        """By sampler, one learning curve a seed, as `lightning_diffal.report.learning_curves` takes them."""
+        """By sampler, one learning curve per seed, as `lightning_diffal.report.learning_curves` takes them."""
         return {name: [(self.counts, values) for values in runs.values()] for name, runs in self.scores.items()}

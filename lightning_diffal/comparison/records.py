@@ -40,7 +40,7 @@ class Summary:
         name: of the sampler in the comparison.
         sampler: its representation.
         seeds: `S` of them.
-        area: mean score over all label counts (`area_under_learning_curve(..., rule="mean")`), a number a seed.
+        area: mean score over all label counts (`area_under_learning_curve(..., rule="mean")`), a number per seed.
         mean: `(R,)` mean curve.
         low: `(R,)` lower end of the 95 % interval of the mean, at each count by itself; `nan` for one seed.
         high: `(R,)` upper end.

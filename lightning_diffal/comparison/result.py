@@ -185,7 +185,7 @@ class Comparison(LearningCurves):
     # ------------------------------------------------------------------------------------------------- output
 
     def table(self, *, reach: Iterable[float] = (), against: str | None = None, markdown: bool = False) -> str:
-        """Everything as text: areas, some scores, differences, labels needed, seconds a query.
+        """Everything as text: areas, some scores, differences, labels needed, seconds per query.
 
         Args:
             reach: scores to tell the labels needed for.
@@ -197,7 +197,7 @@ class Comparison(LearningCurves):
     def to_csv(
         self, folder: str | os.PathLike[str], *, reach: Iterable[float] = (), against: str | None = None
     ) -> None:
-        """Write `summary.csv` (a row a sampler), `differences.csv` and `curves.csv` (a row a sampler and count).
+        """Write `summary.csv` (a row per sampler), `differences.csv` and `curves.csv` (a row per sampler and count).
 
         Args:
             folder: where to; made where it is missing.

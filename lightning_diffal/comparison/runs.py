@@ -56,7 +56,7 @@ class RunPlan:
         sampler: copied before it is used.
         seed: of the task; round `r` is seeded with `1000 * seed + r`, whatever the sampler.
         task: makes model and data.
-        query_size: labels bought a round.
+        query_size: labels bought per round.
         rounds: queries.
         trainer_kwargs: for the Trainer, after those of the task.
         callback_kwargs: for `ActiveLearning`.

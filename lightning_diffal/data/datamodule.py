@@ -85,7 +85,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
     Raises:
         ConfigurationError: arguments that cannot work, among them an empty data set and `stratified` without `targets`.
         InvalidTypeError: an iterable data set, or one without length.
-        InvalidIndexError: initial indices that do not exist or stand twice.
+        InvalidIndexError: initial indices that do not exist, or duplicates.
         InvalidLabelError: labels of a wrong type or out of range.
 
     Example:

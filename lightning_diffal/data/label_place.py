@@ -1,4 +1,4 @@
-"""Where items hold their label: looked for, compared with labels that are known, and refused where it is no class."""
+"""Where items hold their label: looked for, compared with known labels, and refused where it is not a class."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def check_label_place(data: _Points, source: Any) -> None:
 
 
 def refuse_other_tasks(item: Any, target: Target) -> None:
-    """Only classes can be asked for, one or several a point.
+    """Only classes can be asked for, one or several per point.
 
     Raises:
         InvalidLabelError: the item holds a segmentation mask, boxes, or a regression target.
@@ -177,7 +177,7 @@ def _known_labels(data: _Points) -> dict[int, Label]:
 
 
 def _label_at(item: Any, target: Target, data: _Points) -> Label | None:
-    """The class that an item holds there, or `None` for a mark, a word, or what is no class."""
+    """The class that an item holds there, or `None` for a mark, a word, or what is not a class."""
     value = read_target(item, target)
     if value is MISSING or value is None or (isinstance(value, str) and data.class_names is None):
         return None

@@ -218,7 +218,7 @@ class FeatureExtractor:
                 use(batch_to_device(trainer, batch))
 
     def _read(self, module: nn.Module, batch: Any, wanted: frozenset[str]) -> dict[str, Tensor]:
-        """Features, and outputs that probabilities will be made of, one row an item."""
+        """Features, and outputs that probabilities will be made of, one row per item."""
         parts: dict[str, Tensor] = {}
         layers: dict[str, nn.Module] = {}
         for part in self.parts if "features" in wanted else ():
@@ -264,7 +264,7 @@ class FeatureExtractor:
         return _named(module, part)
 
     def _rows_of(self, part: str, seen: Sequence[tuple[Any, Any]], returned: list[Tensor]) -> Tensor:
-        """What a layer was given or has given, one row an item."""
+        """What a layer was given or has given, one row per item."""
         if not seen:
             raise FeatureError(f"The layer that features come from did not run in `forward`. {HINT}")
         inputs, output = seen[0]
@@ -285,7 +285,7 @@ class FeatureExtractor:
         )
 
     def _outputs(self, batch: Any) -> Tensor:
-        """What the model returns as class scores, one row an item."""
+        """What the model returns as class scores, one row per item."""
         assert self._call is not None, "found in `prepare`"
         return self._scores_in(self._call(batch))
 
@@ -313,7 +313,7 @@ def _usual_paths(batch: Any, target: Target) -> list[Path]:
 
 
 def _penultimate(cut: Cut, inputs: Any, output: Any, returned: Tensor) -> Tensor:
-    """One row an item out of what passes the cut."""
+    """One row per item out of what passes the cut."""
     value = inputs if cut.side == "input" else output
     tensors = list(tensors_of(value))
     parts: list[Tensor] = []
@@ -349,7 +349,7 @@ def _named(module: nn.Module, name: str) -> Any:
 
 
 def _inputs(batch: Any, label_paths: list[Path]) -> Tensor:
-    """A batch without its label, one row an item."""
+    """A batch without its label, one row per item."""
     inputs = without(batch, label_paths)
     tensors = [tensor.reshape(len(tensor), -1) for tensor in tensors_of(inputs) if tensor.is_floating_point()]
     if not tensors:
@@ -395,7 +395,7 @@ def _remember(seen: deque[tuple[Any, Any]]) -> Callable[..., None]:
 
 
 def _as_rows(features: Tensor) -> Tensor:
-    """One vector an item: the mean over places `(B, D, H, W)` or over tokens `(B, T, D)`."""
+    """One vector per item: the mean over places `(B, D, H, W)` or over tokens `(B, T, D)`."""
     while features.ndim > 2 and features.shape[-1] == 1:  # what is left of pooled places
         features = features.squeeze(-1)
     if features.ndim <= 2:

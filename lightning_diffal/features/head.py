@@ -165,7 +165,7 @@ def _width(tensor: Tensor) -> int:
 
 
 def rows_before(inputs: Tensor, outputs: Tensor, returned: Tensor) -> Tensor:
-    """One vector an item out of what goes into the head.
+    """One vector per item out of what goes into the head.
 
     Where the head runs on every token and the model returns one token's output (the first, or the last that is no
     padding), that token's input; where it pools outputs, the mean: the head is linear, so the mean is what it pools.

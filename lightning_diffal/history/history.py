@@ -1,4 +1,4 @@
-"""What happened in a run: one record a round, as a list, a table, a file or part of a checkpoint."""
+"""What happened in a run: one record per round, as a list, a table, a file or part of a checkpoint."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class History(list[RoundRecord]):
         return counts, np.array([record.metrics[metric] for record in found], dtype=np.float64)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one row a round.
+        """Write one row per round.
 
         Columns: round, seed, n_labelled, each metric, n_queried, `query/<name>` of each figure on the query,
         `seconds/<name>` of each part, stop_reason. A metric that bears the name of another column is written as
@@ -178,7 +178,7 @@ class History(list[RoundRecord]):
             return cls(RoundRecord(**json_record(entry)) for entry in json.loads(content))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
-                f"{path} is no history that `History.to_json` wrote ({type(error).__name__}: {str(error)[:120]})."
+                f"{path} is not a history that `History.to_json` wrote ({type(error).__name__}: {str(error)[:120]})."
             ) from error
 
     def to_dataframe(self, *, long: bool = False) -> Any:

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 FORMAT = 2
-"""What is written: one JSON object a line, with a checksum as its last entry."""
+"""What is written: one JSON object per line, with a checksum as its last entry."""
 KNOWN_FORMATS = (1, 2)
 """What is read; lines of format 1 have no checksum, until a version that writes them goes on with the run."""
 

@@ -55,7 +55,7 @@ def frame_rows(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
 
 
 def point_rows(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
-    """One dict a point asked, all with the same keys, in the order of choice.
+    """One dict per point asked, all with the same keys, in the order of choice.
 
     Args:
         records: of a run.

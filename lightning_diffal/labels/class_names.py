@@ -40,7 +40,7 @@ def check_names(class_names: Sequence[Any]) -> None:
         words = tidy(str(name))
         if not words:
             raise ConfigurationError(
-                f"Expected `class_names` to be words, but got {name!r}: an empty cell is no label."
+                f"Expected `class_names` to be words, but got {name!r}: an empty cell is not a label."
             )
         if words in found:
             raise ConfigurationError(

@@ -55,7 +55,7 @@ def as_indices(indices: Any, n_points: int, name: str = "indices") -> IntArray:
     values, counts = np.unique(array, return_counts=True)
     if (counts > 1).any():
         raise InvalidIndexError(
-            f"Expected argument `{name}` to hold each position once, but {values[counts > 1][:5].tolist()} stand twice."
+            f"Expected argument `{name}` to hold each position once, but {values[counts > 1][:5].tolist()} repeat."
         )
     return array
 
@@ -64,7 +64,7 @@ def unique_ids(ids: Iterable[Any], n_points: int) -> list[str]:
     """Check the names of all points and return them as strings that every file can hold, see `writable`.
 
     Args:
-        ids: one name a point.
+        ids: one name per point.
         n_points: size of the data set.
 
     Raises:

@@ -101,7 +101,7 @@ def class_balance(labels: npt.ArrayLike, num_classes: int) -> float:
         1 where all classes are equally frequent, 0 where there is only one, `nan` without labels.
 
     Raises:
-        ConfigurationError: labels that are no integers, out of range or of the wrong shape.
+        ConfigurationError: labels that are not integers, out of range or of the wrong shape.
 
     Example:
         >>> round(class_balance([0, 1, 2, 2], num_classes=3), 4), class_balance([1, 1], num_classes=3)

@@ -359,7 +359,7 @@ def _ask_callable(
         )
     ordered = np.sort(indices, axis=1)
     if ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any():
-        raise ConfigurationError("Expected `backend` to return each neighbour of a point once, but some stand twice.")
+        raise ConfigurationError("Expected `backend` to return each neighbour of a point once, but got duplicates.")
     others = indices != np.arange(n_points)[:, None]
     if others.sum(axis=1).min() < k:
         raise ConfigurationError(

@@ -58,8 +58,8 @@ class FileOracle(Oracle):
 
     Args:
         folder: for the files of one run. Default: `queries` in the run's folder.
-        format: `"csv"` for people, `"jsonl"` (one JSON object a line) for programs, or `"both"`. Answers are read from
-            all files of either kind in the folder.
+        format: `"csv"` for people, `"jsonl"` (one JSON object per line) for programs, or `"both"`. Answers are read
+            from all files of either kind in the folder.
         timeout: seconds to wait in place for answers. 0: the fit ends and waits for the next one. `None`: for ever.
         poll_seconds: how long to wait between two looks at the files.
         multilabel: whether a point may have several classes. Default: as the known labels are.
@@ -68,7 +68,7 @@ class FileOracle(Oracle):
 
     Raises:
         ConfigurationError: an argument out of range.
-        InvalidTypeError: a folder that is no path.
+        InvalidTypeError: a folder that is not a path.
 
     Example:
         >>> import tempfile

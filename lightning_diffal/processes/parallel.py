@@ -71,7 +71,7 @@ def run_parallel(
                 if child not in others:  # leaving the pool waits for calls that nobody wants any more
                     child.kill()  # a Trainer would take its time over a SIGTERM
             if isinstance(error, BrokenProcessPool):
-                raise DiffalError("A run was killed, most likely for want of memory: try --workers 1.") from None
+                raise DiffalError("A run was killed, most likely for lack of memory: try --workers 1.") from None
             raise
         return [future.result() for future in futures]
 

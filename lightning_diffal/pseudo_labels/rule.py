@@ -1,4 +1,4 @@
-"""Pseudo-labels: points whose diffused label is firm enough to be trained upon."""
+"""Pseudo-labels: points whose diffused label is firm enough to be trained on."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class PseudoLabels:
         power: :math:`p`, at least 0, by which the weight falls with the relative margin. 0: all that pass count alike.
         labelled_share: how much of an epoch the labelled points make up, from 0 to below 1: they are repeated as often
             as comes closest to that, and stand there at least once. 0: once.
-        min_labels: labels from which on a run trains upon pseudo-labels. With fewer, features are poor, and a network
-            that learns wrong labels by heart has features that confirm them. `None`: four a class.
+        min_labels: labels from which on a run trains on pseudo-labels. With fewer, features are poor, and a network
+            that learns wrong labels by heart has features that confirm them. `None`: four per class.
         n_neighbors: neighbours of each point in the graph.
         n_steps: steps of diffusion, or `"auto"`: `lightning_diffal.diffusion.DEFAULT_N_STEPS`, 10.
         metric: `"euclidean"`, or `"cosine"` for the direction of the features only.
@@ -104,7 +104,7 @@ class PseudoLabels:
             check_count("max_points", self.max_points, "an integer of at least 1 or None")
 
     def begins_at(self, num_classes: int) -> int:
-        """Labels from which on a run trains upon pseudo-labels.
+        """Labels from which on a run trains on pseudo-labels.
 
         Args:
             num_classes: `C`.

@@ -48,7 +48,7 @@ def thumb_of(data: ActiveDataModule, index: int) -> ItemThumb:
         with isolated_random_state(0):
             shown = show_point(data, index)
             image = None if shown.load_image is None else _address(fitted(shown.image(), _SIDE))
-    except DiffalError as error:  # one item that cannot be shown is no reason to have no report
+    except DiffalError as error:  # one item that cannot be shown is not a reason to have no report
         return ItemThumb(None, None, str(error)[:_LONGEST])
     text = shown.text or " · ".join(f"{name} {value}" for name, value in shown.rows) or None
     return ItemThumb(image, text if text is None or len(text) <= _LONGEST else f"{text[:_LONGEST]}…", shown.alt)

@@ -31,7 +31,7 @@ class RunView:
     """Everything that a report tells of.
 
     Args:
-        history: a record a round.
+        history: a record per round.
         name: of the run.
         sampler: what chose the points, in words.
         n_points: of the training data set.

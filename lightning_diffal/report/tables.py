@@ -48,7 +48,7 @@ def element(tag: str, inner: str, css: str = "") -> str:
 
 
 def rounds_table(view: RunView) -> str:
-    """One row a round: labels, metrics, seconds, exploration, and why the run ended."""
+    """One row per round: labels, metrics, seconds, exploration, and why the run ended."""
     records = view.history
     if not records:
         return element("p", "No round has begun.", "note")

@@ -49,7 +49,7 @@ class RunContext:
     """One active learning run in one process.
 
     `settings`, `state` and `handback` outlive a Trainer and go along into child processes; everything else belongs to
-    the Trainer and the process at hand, and is found again when a fit begins. An attribute without a default is not
+    the Trainer and the current process, and is found again when a fit begins. An attribute without a default is not
     there before that.
 
     Args:

@@ -164,7 +164,7 @@ def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningMo
 def _outputs_of(context: RunContext, trainer: pl.Trainer) -> int | None:
     """How many outputs the model has, where nothing else reads them: a label beyond them would fail in every fit.
 
-    `None` where a model cannot be run as it is, which is no fault where only labels are checked by it.
+    `None` where a model cannot be run as it is, which is not a fault where only labels are checked by it.
     """
     reader = FeatureExtractor("auto")
     with warnings.catch_warnings():

@@ -63,7 +63,7 @@ class RunState:
         round_weights: what the running round started from, where that is not `initial_weights`.
         metrics: what the running round had logged when this was saved.
         steps: batches trained on in all rounds that have ended: the loggers' step axis.
-        pseudo_labels: those that the running round trains upon, as `pseudo_labels.joined.pseudo_state` gives
+        pseudo_labels: those that the running round trains on, as `pseudo_labels.joined.pseudo_state` gives
             them; `None` for none.
         predictions: what the model of a round predicted on the stop set (`"round"`, `"keys"`, `"classes"`), where a
             stopping rule compares it with the next one's.

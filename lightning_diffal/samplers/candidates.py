@@ -31,10 +31,10 @@ class CandidateSampler(QuerySampler):
     Args:
         prefilter: default: `DiffusionSampler()`.
         base: default: `BADGESampler()`.
-        n_candidates: how many points `base` may choose among; never fewer than are asked. `None`: ten a point.
+        n_candidates: how many points `base` may choose among; never fewer than are asked. `None`: ten per point.
 
     Raises:
-        InvalidTypeError: `prefilter` or `base` is no sampler.
+        InvalidTypeError: `prefilter` or `base` is not a sampler.
         ConfigurationError: `n_candidates` below 1.
 
     Example:

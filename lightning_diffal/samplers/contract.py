@@ -72,7 +72,7 @@ def check_query_sampler(sampler: QuerySampler) -> None:
     name = type(sampler).__name__
     known = {"features", "probabilities", "mc_probabilities"}
     requires = getattr(sampler, "requires", None)
-    assert isinstance(requires, (frozenset, set)), f"{name}.requires is no frozenset of names: {requires!r}."
+    assert isinstance(requires, (frozenset, set)), f"{name}.requires is not a frozenset of names: {requires!r}."
     assert requires <= known, f"{name}.requires names {sorted(requires - known)}; a loop offers {sorted(known)}."
     pristine = copy.deepcopy(sampler)
     for shown in _offers(sampler, known):
@@ -180,7 +180,7 @@ def _check_answer(name: str, case: str, data: QueryData, query: Query, size: int
     expected = min(size, len(data.candidates))
     inside = np.isin(query.indices, data.candidates)
     assert inside.all(), (
-        f"{name} chose {query.indices[~inside][:5].tolist()}, which are no candidates ({case}): "
+        f"{name} chose {query.indices[~inside][:5].tolist()}, which are not candidates ({case}): "
         "indices are positions in the full data set, not in the pool."
     )
     assert len(np.unique(query.indices)) == len(query), f"{name} chose a point twice ({case})."

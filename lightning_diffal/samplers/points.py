@@ -210,7 +210,7 @@ def check_features(data: QueryData) -> FloatArray:
 
 
 def check_count(name: str, value: Any, expected: str = "an integer of at least 1") -> None:
-    """Refuse what is no positive integer."""
+    """Refuse what is not a positive integer."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ConfigurationError(f"Expected argument `{name}` to be {expected}, but got {value!r}.")
 

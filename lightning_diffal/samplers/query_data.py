@@ -175,7 +175,7 @@ def _indices(name: str, value: Any, num_points: int) -> IntArray:
             f"but got {wrong[:5].tolist()}."
         )
     if len(np.unique(array)) != len(array):
-        raise InvalidIndexError(f"Expected argument `{name}` to hold each index once, but some stand twice.")
+        raise InvalidIndexError(f"Expected argument `{name}` to hold each index once, but got duplicates.")
     return array
 
 

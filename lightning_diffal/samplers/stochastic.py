@@ -1,4 +1,4 @@
-"""Stochastic batches: noise on the scores, so that a batch is no heap of near copies."""
+"""Stochastic batches: noise on the scores, so that a batch is not a heap of near copies."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StochasticSampler(QuerySampler):
         base: any sampler that scores each point for itself (a `ScoreSampler`): `DiffusionSampler` (its scores before
             the first pick of a batch), `BALDSampler`, `MarginSampler`, `EntropySampler`, `LeastConfidenceSampler`, or
             one of yours. Default: `MarginSampler()`.
-        mode: `"power"` (the paper's advice: scores near 0 are no use), `"softmax"` or `"softrank"` (the order of the
+        mode: `"power"` (the paper's advice: scores near 0 are of no use), `"softmax"` or `"softrank"` (the order of the
             scores alone counts).
         temperature: :math:`\tau` above 0; towards 0 the highest scores are taken. 1 in the paper.
 

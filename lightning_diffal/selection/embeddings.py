@@ -108,7 +108,7 @@ def _read(path: Path, key: str | None) -> npt.NDArray[Any]:
         raise ConfigurationError(f"{path} is not a .npy, .npz, .csv or .parquet file of numbers.") from None
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
         raise ConfigurationError(
-            f"Expected {path} to hold numbers of shape (N, D), one row a point, but got {array.dtype} of shape "
+            f"Expected {path} to hold numbers of shape (N, D), one row per point, but got {array.dtype} of shape "
             f"{array.shape}."
         )
     return array

@@ -45,7 +45,7 @@ def check_out(path: Path, inputs: Iterable[PathLike] = ()) -> None:
         inputs: files that are read.
 
     Raises:
-        ConfigurationError: the file holds labels, is no query file, or is read.
+        ConfigurationError: the file holds labels, is not a query file, or is read.
     """
     if path.suffix.lower() not in _QUERY_SUFFIXES:
         raise ConfigurationError(
@@ -58,7 +58,7 @@ def check_out(path: Path, inputs: Iterable[PathLike] = ()) -> None:
     problems = Problems()
     rows = read_table(path, problems).rows
     if problems.found or any(row.text("label") or _ASKED_BY_US not in row.cells for row in rows):
-        raise ConfigurationError(f"{path} holds labels, or is no query file, and is not replaced: give another name.")
+        raise ConfigurationError(f"{path} holds labels or is not a query file; not overwritten: give another name.")
 
 
 class Known(NamedTuple):
@@ -170,7 +170,7 @@ def read_pending(paths: Sequence[Path], points: PointReader) -> set[int]:
     """Points that files name.
 
     Args:
-        paths: tables with a column `id` or `index`, or texts with one id a line.
+        paths: tables with a column `id` or `index`, or texts with one id per line.
         points: finds points.
 
     Raises:

@@ -58,7 +58,7 @@ class Selection:
             path: of the file; missing folders are made.
 
         Raises:
-            ConfigurationError: the file is there and holds labels, or is no query file.
+            ConfigurationError: the file is there and holds labels, or is not a query file.
         """
         path = Path(path)
         check_out(path)
@@ -105,7 +105,7 @@ def select_from_files(
             of these a row without a label counts as asked and not answered. Without any label the choice covers the
             data.
         ids: a name for each point: one a line, or a CSV with a column `id`. Default: positions are the names.
-        pending: further points asked already: one id a line, or a CSV with a column `id` or `index`.
+        pending: further points asked already: one id per line, or a CSV with a column `id` or `index`.
         key: of the array in an `.npz` that holds several, or of the column in a Parquet file.
         class_names: of all classes. Default: those that stand in `labels`, or numbers where all are numbers.
         sampler: one that needs features only. Default: `DiffusionSampler()`. Where faiss is not installed, its

@@ -41,7 +41,7 @@ def query_rows(
     class_names: Sequence[str] | None,
     content: Callable[[int], Mapping[str, str]] = lambda index: {},
 ) -> list[QueryRow]:
-    """One row a point, of plain types; `label` is empty.
+    """One row per point, of plain types; `label` is empty.
 
     Args:
         indices: which points; of one that is not in the query nothing but itself is told.
@@ -156,7 +156,7 @@ def add_rows(
         added = text.getvalue()
     end = "" if not before or before.endswith((b"\n", b"\r")) else "\n"
     with replacing(path) as temporary:
-        # a byte order mark stands at the begin of a file only
+        # a byte order mark belongs at the start of a file only
         written = writable(end + added)  # in JSON the escape of half a surrogate pair is read back as that
         temporary.write_bytes(before + written.encode(encoding.removesuffix("-sig") if before else encoding))
 

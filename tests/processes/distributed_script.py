@@ -139,7 +139,7 @@ def run(folder, how):
 
 
 class Trained(Snapshots):
-    """What each round trained upon."""
+    """What each round trained on."""
 
     def __init__(self):
         super().__init__()
@@ -153,7 +153,7 @@ class Trained(Snapshots):
 
 
 def pseudo(folder, _):
-    """Three rounds with pseudo-labels, then each once more as a plain fit on what it trained upon."""
+    """Three rounds with pseudo-labels, then each once more as a plain fit on what it trained on."""
     launch = {"strategy": "ddp", "devices": 2}
     torch.manual_seed(5)  # how many points are firm depends on the weights
     model, data, active = labelled_run(DiffusionSampler(), net=DriftingNet, pseudo_labels=RULE)

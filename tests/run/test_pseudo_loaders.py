@@ -277,4 +277,4 @@ def test_there_are_none_while_labels_are_few():
     assert len(look.chosen[2]["indices"])  # 20
     few = Look()
     run(data=make_data(num_classes=3), callbacks=[few], pseudo_labels=replace(RULE, min_labels=None))
-    assert [chosen is None for chosen in few.chosen] == [True, False, False]  # from 12 on, four a class
+    assert [chosen is None for chosen in few.chosen] == [True, False, False]  # from 12 on, four per class

@@ -28,7 +28,7 @@ def make_data(cls=ActiveDataModule, **kwargs):
 
 
 class Look(Snapshots):
-    """What every round trained upon, item by item, and the features that its model gives."""
+    """What every round trained on, item by item, and the features that its model gives."""
 
     def __init__(self):
         super().__init__()

@@ -230,11 +230,11 @@ def test_the_right_one_passes():
     ("sampler", "message"),
     [
         (NotAQuery, "NotAQuery.select returned ndarray and not a Query"),
-        (PositionsInThePool, "which are no candidates .*positions in the full data set, not in the pool"),
+        (PositionsInThePool, "which are not candidates .*positions in the full data set, not in the pool"),
         (AsksTwice, "AsksTwice chose a point twice"),
         (AsksTooMany, "AsksTooMany chose 2 points where 1 were due"),
         (AsksTooFew, "AsksTooFew chose 6 points where 7 were due"),
-        (AsksPending, r"AsksPending chose .* which are no candidates \(pending points\)"),
+        (AsksPending, r"AsksPending chose .* which are not candidates \(pending points\)"),
         (ScoresNotFinite, "ScoresNotFinite gave scores that are not finite"),
         (OwnGenerator, "OwnGenerator answered differently to the same data and seed"),
         (GlobalNumpy, "GlobalNumpy changed the global random state"),
@@ -248,7 +248,7 @@ def test_the_right_one_passes():
         (ReliesOnAPrefix, "ReliesOnAPrefix depends on the order of the data set"),
         (UndeclaredStochastic, "UndeclaredStochastic depends on the order of the data set"),
         (UnknownRequirement, r"UnknownRequirement.requires names \['gradients'\]; a loop offers"),
-        (RequirementsAsAString, "RequirementsAsAString.requires is no frozenset of names: 'features'"),
+        (RequirementsAsAString, "RequirementsAsAString.requires is not a frozenset of names: 'features'"),
     ],
 )
 def test_wrong_samplers_are_caught(sampler, message):

@@ -126,7 +126,7 @@ def test_a_query_file_with_labels_is_not_replaced(folder, capsys):
     fill(folder / "query.csv", lambda i: "ape" if i % 2 else "bee")
     before = (folder / "query.csv").read_bytes()
     assert select("-n", 3) == 1 and (folder / "query.csv").read_bytes() == before
-    assert "query.csv holds labels, or is no query file, and is not replaced" in capsys.readouterr().err
+    assert "query.csv holds labels or is not a query file; not overwritten" in capsys.readouterr().err
     assert select("-n", 3, "--labels", "query.csv") == 1
     assert "query.csv is read, and would be written too" in capsys.readouterr().err
     (folder / "other.csv").write_text("id,label\n")
@@ -160,7 +160,7 @@ BAD_FEATURES = {
     "text": (b"hello", "is not a .npy, .npz, .csv or .parquet file of numbers"),
     "nothing": (b"", "is not a .npy, .npz, .csv or .parquet file of numbers"),
     "objects": (np.array([{}, []], dtype=object), "is not a .npy, .npz, .csv or .parquet file of numbers"),
-    "one dimension": (np.arange(4.0), r"numbers of shape \(N, D\), one row a point, but got float64 of shape \(4,\)"),
+    "one dimension": (np.arange(4.0), r"numbers of shape \(N, D\), one row per point, but got float64 of shape \(4,\)"),
     "three dimensions": (np.zeros((2, 3, 4)), r"of shape \(2, 3, 4\)"),
     "empty": (np.zeros((0, 4)), r"of shape \(0, 4\)"),
     "words": (np.array([["a"]]), "got <U1"),

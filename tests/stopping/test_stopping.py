@@ -335,7 +335,7 @@ def test_multilabel_targets_have_no_kappa():
     data = ActiveDataModule(
         torch.utils.data.TensorDataset(torch.randn(40, 8), targets), initial_labels=[5, 9, 30], batch_size=4
     )
-    with pytest.raises(ConfigurationError, match="one class a point"):
+    with pytest.raises(ConfigurationError, match="one class per point"):
         run(ActiveLearning(query_size=3, max_rounds=2, stopping=StablePredictions()), data)
 
 

@@ -1,4 +1,4 @@
-"""What makes a training set harder: classes that are rare, labels that are wrong, points that stand twice."""
+"""What makes a training set harder: classes that are rare, labels that are wrong, duplicated points."""
 
 from __future__ import annotations
 

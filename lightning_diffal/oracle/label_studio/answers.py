@@ -190,7 +190,7 @@ def verdict(tasks: Sequence[AnnotatedTask], names: Sequence[str], *, multilabel:
         `DISPUTED` where no label has a majority.
 
     Raises:
-        MalformedError: a choice that is no class, or several choices where one is wanted.
+        MalformedError: a choice that is not a class, or several choices where one is wanted.
 
     Example:
         >>> said = [Annotation(who, _NEVER, False, False, (what,)) for who, what in zip("abc", ["cat", "dog", "cat"])]

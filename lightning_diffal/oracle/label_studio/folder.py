@@ -63,7 +63,7 @@ class LabelStudioFolder:
         """The tasks of all exports.
 
         Raises:
-            AnswerFileError: a file that is no export, or not whole.
+            AnswerFileError: a file that is not an export, or not whole.
         """
         paths = sorted(self.path.glob("exports/*.json"))
         return [task for path in paths for task in read_export(path, self.from_name)]

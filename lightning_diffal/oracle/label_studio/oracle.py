@@ -325,7 +325,7 @@ class LabelStudioOracle(Oracle):
             ids = data.pool.ids
             known = {str(index) for index in range(len(data.pool))} if ids is None else set(ids)
             problems = [
-                f"{task.where} has no `{ID}` in its data: it is no task that was written here"
+                f"{task.where} has no `{ID}` in its data: it is not a task that was written here"
                 if task.id is None
                 else f"{task.where} has the id {task.id!r}, which no point of this data set has"
                 for task in tasks

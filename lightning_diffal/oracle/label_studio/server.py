@@ -131,7 +131,7 @@ class LabelStudioServer:
         """All tasks of the project that somebody annotated or skipped; only what has changed is read again.
 
         Raises:
-            AnswerFileError: something that is no task of Label Studio.
+            AnswerFileError: something that is not a task of Label Studio.
             ServerError: the server does not answer, or refuses.
         """
         if self._since is None:

@@ -230,7 +230,7 @@ class PageOracle(Oracle):
         return {i: value for i, value in found.items() if value is not SKIP and value != now.get(i)}
 
     def follow(self, stage: str, news: Callable[[], Mapping[str, Any]]) -> None:
-        """Tell the page what the run is doing, at most once a second for the same stage."""
+        """Tell the page what the run is doing, at most once per second for the same stage."""
         now = time.monotonic()
         if self._folder is None or (stage == self._stage and now - self._noted < _SELDOM):
             return

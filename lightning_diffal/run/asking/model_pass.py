@@ -1,4 +1,4 @@
-"""What the model that has just trained says of the data set: read once a round, whoever asks for it."""
+"""What the model that has just trained says of the data set: read once per round, whoever asks for it."""
 
 from __future__ import annotations
 

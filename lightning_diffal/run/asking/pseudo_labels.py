@@ -1,4 +1,4 @@
-"""Pseudo-labels in a run: chosen after the answers of a query have arrived, for the next round to train upon."""
+"""Pseudo-labels in a run: chosen after the answers of a query have arrived, for the next round to train on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PSEUDO_LABELS = 3  # place in the run that draws random numbers from a generato
 
 
 def renew_pseudo_labels(context: RunContext, model_pass: ModelPass) -> None:
-    """Choose the pseudo-labels that the next round trains upon, by features of the model that has trained last.
+    """Choose the pseudo-labels that the next round trains on, by features of the model that has trained last.
 
     The features are those of the query where this fit has read them; else they are read again, by the same weights.
     Before anything has trained there are none, and none while labels are few (`PseudoLabels.min_labels`).

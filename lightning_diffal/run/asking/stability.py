@@ -68,7 +68,7 @@ def stop_set(pool: LabelledPool, size: int | None, seed: int) -> tuple[IntArray,
 def measure_stability(context: RunContext, model_pass: ModelPass) -> dict[str, float]:
     """Compare the model that has just trained with that of the round before, where a stopping rule goes by it.
 
-    The figure joins the record's metrics, and the predictions the run's state. Measured once a round: a later fit
+    The figure joins the record's metrics, and the predictions the run's state. Measured once per round: a later fit
     finds it there.
 
     Args:
@@ -114,6 +114,6 @@ def check_single_label(context: RunContext) -> None:
     """
     if stop_set_size(context.settings.stopping) != 0 and context.data.pool.is_multilabel:
         raise ConfigurationError(
-            "Stopping rules that compare predictions (StablePredictions, ExploredAndStable) need one class a point, "
+            "Stopping rules that compare predictions (StablePredictions, ExploredAndStable) need one class per point, "
             "but the targets are multi-label: use TargetMetric or Explored."
         )

@@ -236,7 +236,7 @@ class Recorder:
             pass
 
     def _replay_next(self, round_: int | None = None) -> bool:
-        """Apply the next line that is no query, and of answers only those of this round; whether there was one."""
+        """Apply the next line that is not a query, and of answers only those of this round; whether there was one."""
         folder = self.context.folder
 
         def read() -> tuple[dict[str, Any], str] | None:

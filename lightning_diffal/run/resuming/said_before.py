@@ -28,7 +28,7 @@ class Changes(NamedTuple):
 def said_before(pool: LabelledPool, folder: RunFolder | None) -> Changes:
     """Compare what a script said before the fit with what the run knows.
 
-    A label that the run has had for the point before is no news: answers have replaced it since, and the script was
+    A label that the run has had for the point before is not news: answers have replaced it since, and the script was
     not changed. A new one for a label that cost nothing is a mended one; against an answer of people it is named.
 
     Args:

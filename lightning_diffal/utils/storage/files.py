@@ -86,7 +86,7 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
     Args:
         path: the file to write.
         header: names of the columns.
-        rows: one sequence a line.
+        rows: one sequence per line.
 
     Example:
         >>> import tempfile
