@@ -34,7 +34,7 @@ class NoLength(Dataset):
 CONSTRUCTION = {
     "unknown index": ({"initial_labels": [3, 120]}, InvalidIndexError, r"between 0 and 119.*120"),
     "negative index": ({"initial_labels": [-1]}, InvalidIndexError, r"\[-1\]"),
-    "duplicate index": ({"initial_labels": [3, 5, 3]}, InvalidIndexError, r"\[3\] repeat"),
+    "duplicate index": ({"initial_labels": [3, 5, 3]}, InvalidIndexError, r"\[3\] appear twice"),
     "float indices": ({"initial_labels": [0.5, 1.0]}, InvalidIndexError, "integer positions"),
     "a fraction": ({"initial_labels": 0.1}, ConfigurationError, "initial_labels"),
     "too many": ({"initial_labels": 121}, ConfigurationError, "120 points"),

@@ -55,7 +55,7 @@ def as_indices(indices: Any, n_points: int, name: str = "indices") -> IntArray:
     values, counts = np.unique(array, return_counts=True)
     if (counts > 1).any():
         raise InvalidIndexError(
-            f"Expected argument `{name}` to hold each position once, but {values[counts > 1][:5].tolist()} repeat."
+            f"Expected argument `{name}` to hold positions once, but {values[counts > 1][:5].tolist()} appear twice."
         )
     return array
 

@@ -78,7 +78,7 @@ class TestStates:
             (lambda p: p.ask([2, 9]), InvalidIndexError, "point 9: it is pending"),
             (lambda p: p.ask([2, 1]), InvalidIndexError, "point 1: it is skipped"),
             (lambda p: p.ask([2, 10]), InvalidIndexError, "between 0 and 9"),
-            (lambda p: p.ask([2, 2]), InvalidIndexError, "repeat"),
+            (lambda p: p.ask([2, 2]), InvalidIndexError, "twice"),
             (lambda p: p.label([2, 7], [0, 0], 1), InvalidIndexError, "Cannot label point 7"),
             (lambda p: p.label([2, 4], [0], 1), InvalidLabelError, "2 points, but got 1"),
             (
