@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -79,6 +80,7 @@ __all__ = [
     "monitors",
     "muted_steps",
     "name_rounds",
+    "never_trains",
     "other_namespace_hint",
     "pl",
     "pl_callbacks",
@@ -91,6 +93,7 @@ __all__ = [
     "reset_model_checkpoints",
     "reset_results",
     "rest_finders",
+    "rest_monitors",
     "restart_callbacks",
     "restores_late",
     "resume_loaders",
@@ -497,6 +500,45 @@ def name_rounds(trainer: pl.Trainer) -> Iterator[None]:
     finally:
         for callback in unnamed:
             callback.filename = None
+
+
+@contextmanager
+def rest_monitors(trainer: Any) -> Iterator[list[str]]:
+    """Let whoever waits for a metric of the validation do nothing where it is not there, instead of failing.
+
+    Args:
+        trainer: its optimizers are configured, and this training has nothing to validate on.
+
+    Yields:
+        Who rests, in words.
+    """
+    stopping = [c for c in callbacks_of(trainer) if isinstance(c, pl_callbacks.EarlyStopping) and c.strict]
+    schedules = [c for c in trainer.lr_scheduler_configs if c.reduce_on_plateau and c.strict]
+    keeping = [c for c in callbacks_of(trainer) if isinstance(c, pl_callbacks.ModelCheckpoint) and c.monitor]
+    for waiting in (*stopping, *schedules):
+        waiting.strict = False
+    try:
+        with warnings.catch_warnings():
+            for said in (
+                "ReduceLROnPlateau conditioned on",
+                "Early stopping conditioned on",
+                "`ModelCheckpoint\\(monitor=",
+            ):
+                warnings.filterwarnings("ignore", message=said)
+            names = [type(c).__name__ for c in (*stopping, *keeping)] + ["ReduceLROnPlateau"] * bool(schedules)
+            yield list(dict.fromkeys(names))
+    finally:
+        for waiting in (*stopping, *schedules):
+            waiting.strict = True
+
+
+def never_trains(trainer: Any) -> str | None:
+    """The setting with which a Trainer trains nothing at all, if it has one."""
+    if trainer.limit_train_batches == 0:
+        return f"limit_train_batches={trainer.limit_train_batches}"
+    if trainer.max_epochs == 0:
+        return "max_epochs=0"
+    return "max_steps=0" if trainer.max_steps == 0 else None
 
 
 def monitors(trainer: pl.Trainer) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -160,6 +160,8 @@ class _FreshTrainers(Rounds):
         self._tell("on_round_start")
         seed_everything(state.seed + state.round)
         state.begin_round()
+        if self.data.lacks_validation:
+            callbacks_of(self.trainer).insert(0, _Resting(self._resting))
         with self._timed("fit"):
             self.trainer.fit(self.module, datamodule=self.data)
         self._finish_round()
@@ -207,3 +209,16 @@ class _ThroughPredict(FeatureExtractor):
                 trainer.predict(self.model, dataloaders=loader, return_predictions=False)
         finally:
             del vars(self.model)["predict_step"]
+
+
+class _Resting(pl.Callback):
+    """Has whoever waits for a metric of the validation rest for one training, once its optimizers are there."""
+
+    def __init__(self, resting: Callable[[], AbstractContextManager[None]]) -> None:
+        self.resting = resting()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.resting.__enter__()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.resting.__exit__(None, None, None)

@@ -277,6 +277,11 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         labelled = self.labelled_indices
         return labelled[~self.validates(labelled)]
 
+    @property
+    def lacks_validation(self) -> bool:
+        """Whether points are set aside by `val_fraction`, and none of them is labelled yet."""
+        return bool(self.val_fraction) and not self.validates(self.labelled_indices).any()
+
     def train_dataloader(self) -> Any:
         """Batches of what trains. Override it where `loader_kwargs` do not do; go over `training_dataset`."""
         dataset = self.training_dataset

@@ -27,7 +27,7 @@ from lightning_diffal.spreadsheets.unread import unread_answers
 from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_choice, check_waiting
-from lightning_diffal.utils.storage.files import replacing
+from lightning_diffal.utils.storage.files import check_writable, replacing
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -137,6 +137,7 @@ class FileOracle(Oracle):
 
         Raises:
             ConfigurationError: no folder, another run's, or a multi-label target without a number of classes.
+            StorageError: a folder that cannot be written to.
         """
         if self.folder is None and folder is None:
             raise ConfigurationError(
@@ -145,6 +146,7 @@ class FileOracle(Oracle):
             )
         self._place = self.folder if folder is None or self.folder is not None else folder / "queries"
         self._labels(data)
+        check_writable(self._where, "FileOracle(folder=...)")
         if run_id is None:
             return
         mark, owner = self._where / _MARK, None

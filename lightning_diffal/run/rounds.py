@@ -13,6 +13,7 @@ import torch
 from lightning_diffal import _lightning as lightning
 from lightning_diffal._lightning import pl
 from lightning_diffal.data.fingerprint import fingerprint
+from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history.history import RoundRecord
 from lightning_diffal.monitor.rows import class_counts, class_tags
 from lightning_diffal.pseudo_labels.joined import pseudo_figures
@@ -58,6 +59,7 @@ class Rounds:
         self.monitor = context.monitor
         self.seconds: dict[str, float] = {}
         self.is_idle = True  # nothing was asked and nothing has trained yet
+        self.has_told_of_rest = False
         self.model_pass: ModelPass | None = None  # of the model that has trained last
 
     @property
@@ -123,8 +125,13 @@ class Rounds:
             self._begin_round()
         self.trainer.callback_metrics["round"] = torch.tensor(state.round)
         self.monitor.status.training()
-        with self._timed("fit"):
+        with self._timed("fit"), self._resting():
             self.trainer.fit_loop.run()
+        if self.trainer.fit_loop.max_batches == 0:
+            raise ConfigurationError(
+                f"Round {state.round} trained nothing: its training loader over {len(self.data.train_indices)} points "
+                "holds no batch. Leave out `drop_last`, or give a smaller `batch_size`."
+            )
         self._forget_resumed_round()
         self._finish_round()
 
@@ -270,7 +277,7 @@ class Rounds:
             return size
         self.model_pass = self.model_pass or ModelPass(self.trainer, context, self._timed)
         self.monitor.log(measure_stability(context, self.model_pass))
-        reason = context.ranks.decide(lambda: reason_to_stop(context.settings.stopping, context.state.history))
+        reason = context.ranks.decide(self._reason_to_stop)
         if reason is not None:
             return reason
         query = self.recorder.replayed_query()
@@ -360,6 +367,31 @@ class Rounds:
             yield
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """In a round without a point to validate on, whoever waits for a metric of the validation rests."""
+        if not self.data.lacks_validation:
+            yield
+            return
+        with lightning.rest_monitors(self.trainer) as names:
+            if not self.has_told_of_rest:
+                self.has_told_of_rest = True
+                rest = f" Until then {', '.join(names)} rest." if names else ""
+                lightning.rank_zero_warn(
+                    f"None of the {len(self.data.labelled_indices)} labelled points validates yet "
+                    f"(`val_fraction={self.data.val_fraction:g}`): rounds have no metric of the validation until one "
+                    f"does.{rest} Give more `initial_labels` or a `val_dataset` to have it from the start."
+                )
+            yield
+
+    def _reason_to_stop(self) -> str | None:
+        try:
+            return reason_to_stop(self.context.settings.stopping, self.context.state.history)
+        except ConfigurationError:
+            if self.data.lacks_validation:  # the metric that is waited for cannot be there yet
+                return None
+            raise
 
     def _tell(self, hook: str) -> None:
         """Call an optional hook of callbacks, model and data module."""

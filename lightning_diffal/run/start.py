@@ -19,6 +19,7 @@ from lightning_diffal.processes.ranks import Ranks
 from lightning_diffal.run.asking.model_pass import outputs_read
 from lightning_diffal.run.asking.stability import check_single_label
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.first_round import check_first_round, check_trainer
 from lightning_diffal.run.resuming.checkpoint import catch_up_in_child
 from lightning_diffal.run.resuming.recorder import Recorder
 from lightning_diffal.run.telling.notices import notice_earlier_runs
@@ -143,10 +144,13 @@ def _check_subjects(context: RunContext, module: pl.LightningModule) -> None:
 
 def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Number of classes from the model where nobody gave it; every known label must fit."""
-    settings, data = context.settings, context.data
+    settings, state, data = context.settings, context.state, context.data
     data.check_items()
     check_evaluation(trainer, module, data, tests=settings.test_each_round, uses_best=settings.weights == "best")
     if not is_rehearsal(trainer):
+        check_trainer(trainer)
+        if not state.has_begun and not len(data.labelled_indices) and context.resumed is None:
+            check_first_round(trainer, data)
         context.fingerprint = fingerprint(data)
     if settings.pseudo_labels is not None:
         check_pseudo_labels(data)

@@ -28,6 +28,7 @@ from lightning_diffal.oracle.label_studio.tasks import (
 )
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_choice, check_waiting
+from lightning_diffal.utils.storage.files import check_writable
 from lightning_diffal.view import show_point
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class LabelStudioOracle(Oracle):
         Raises:
             ConfigurationError: no folder, no key, no such project, or one that asks for something else.
             ServerError: the server does not answer.
+            StorageError: a folder that cannot be written to.
         """
         names, config = label_names(data), self._config(self._fields(0, data), data)  # refuses what cannot be shown
         if isinstance(self._place, LabelStudioServer):
@@ -176,6 +178,8 @@ class LabelStudioOracle(Oracle):
             if not isinstance(self._place, LabelStudioFolder) or self._place.path != place:  # another run's
                 self._place = LabelStudioFolder(place, self.from_name)
                 self._told, self._latest = set(), {}
+        if isinstance(self._place, LabelStudioFolder):
+            check_writable(self._place.path, "LabelStudioOracle(folder=...)")
 
     def ask(self, question: Question, data: ActiveDataModule) -> None:
         """Give Label Studio those of the open points that it does not have yet.

@@ -9,6 +9,7 @@ from lightning_diffal._lightning import pl, rank_zero_warn
 from lightning_diffal.exceptions import ConfigurationError, ResumeError
 from lightning_diffal.history.folder import RunFolder, new_run_id
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.utils.storage.files import check_writable
 
 __all__ = ["open_run_folder"]
 
@@ -26,8 +27,11 @@ def open_run_folder(
 
     Raises:
         ConfigurationError: a folder that is not local.
+        StorageError: a folder that cannot be written to.
         ResumeError: the folder holds the journal of another run or data set.
     """
+    if context.settings.run_dir:
+        check_writable(context.settings.run_dir, "ActiveLearning(run_dir=...)")
     if resumes and (saved is None or context.settings.on_journal_ahead == "branch"):
         return _begin(context, trainer)
     found = _find(context, trainer, saved)
@@ -89,4 +93,5 @@ def _folder(context: RunContext, trainer: pl.Trainer, run: str) -> Path:
             f"The journal of labels needs a local folder, but `default_root_dir` is {trainer.default_root_dir!r}: give "
             "`ActiveLearning(run_dir=...)`, or `run_dir=False` to keep no journal."
         )
+    check_writable(trainer.default_root_dir, "Trainer(default_root_dir=...)")
     return Path(trainer.default_root_dir) / "active" / run

@@ -13,7 +13,15 @@ from typing import TextIO
 
 from lightning_diffal.exceptions import StorageError
 
-__all__ = ["escape_cell", "remove_temporaries", "replacing", "unescape_cell", "write_csv", "write_rows"]
+__all__ = [
+    "check_writable",
+    "escape_cell",
+    "remove_temporaries",
+    "replacing",
+    "unescape_cell",
+    "write_csv",
+    "write_rows",
+]
 
 # What a spreadsheet runs as a formula, in full width too; an apostrophe before it was written by `escape_cell`.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -57,6 +65,40 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise StorageError(f"{target} could not be written: {error.strerror}. Make room, and run again.") from error
         raise
+
+
+def check_writable(folder: str | os.PathLike[str], argument: str) -> None:
+    """Refuse a folder that nobody can make or write to, before anything depends on it. Nothing is made.
+
+    Args:
+        folder: may not be there yet.
+        argument: what the caller calls it, for the message.
+
+    Raises:
+        StorageError: what is in the way, and what to give instead.
+
+    Example:
+        >>> check_writable("/dev/null/runs", "run_dir")
+        Traceback (most recent call last):
+        lightning_diffal.exceptions.StorageError: `run_dir`: /dev/null/runs cannot be written to, since /dev/null is \
+not a folder. Give another folder.
+    """
+    wanted = Path(folder).absolute()
+    there = next((place for place in (wanted, *wanted.parents) if _exists(place)), wanted)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    why = "may not be written to by this process" if there.is_dir() else "is not a folder"
+    raise StorageError(
+        f"`{argument}`: {wanted} cannot be written to, since {there} {why}. Give another folder"
+        f"{', or see to its permissions' if there.is_dir() else ''}."
+    )
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # a part of the path is not a folder, or may not be looked into
+        return False
 
 
 def remove_temporaries(path: str | os.PathLike[str]) -> None:
