@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.view.images import encode_png, fitted
 
-__all__ = ["Kind", "Shown"]
+__all__ = ["Kind", "Shown", "data_uri"]
 
 Kind = Literal["image", "text", "audio", "table"]
 
@@ -94,11 +94,11 @@ class Shown:
         caption = "" if self.text is None else f"<figcaption>{html.escape(self.text)}</figcaption>"
         if self.kind == "image":
             picture = self.thumbnail(size)
-            source = self.url if picture is None else _data_uri(picture, "image/png")
+            source = self.url if picture is None else data_uri(picture, "image/png")
             image = f'<img src="{html.escape(source or "")}" alt="{html.escape(self.alt)}">'
             return f'<figure class="shown-image">{image}{caption}</figure>'
         if self.kind == "audio":
-            source = self.url if self.load_audio is None else _data_uri(*self.load_audio())
+            source = self.url if self.load_audio is None else data_uri(*self.load_audio())
             audio = f'<audio controls src="{html.escape(source or "")}" title="{html.escape(self.alt)}"></audio>'
             return f'<figure class="shown-audio">{audio}{caption}</figure>'
         cells = "".join(
@@ -117,16 +117,17 @@ class Shown:
         if self.kind == "image":
             address = self.url or self.path
             picture = self.thumbnail(_EMBEDDED) if address is None else None
-            found = {"image": address if picture is None else _data_uri(picture, "image/png")}
+            found = {"image": address if picture is None else data_uri(picture, "image/png")}
             return found if self.text is None else {**found, "caption": self.text}
         if self.kind == "audio":
             address = self.url or self.path
-            found = {"audio": address if address is not None else _data_uri(*self.audio())}
+            found = {"audio": address if address is not None else data_uri(*self.audio())}
             return found if self.text is None else {**found, "caption": self.text}
         if self.kind == "table":
             return {"table": dict(self.rows)}
         return {"text": self.text or ""} if not self.rows else {"text": self.text or "", "table": dict(self.rows)}
 
 
-def _data_uri(content: bytes, media_type: str) -> str:
+def data_uri(content: bytes, media_type: str) -> str:
+    """Bytes as an address that holds them."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

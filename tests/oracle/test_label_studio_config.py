@@ -1,11 +1,14 @@
 """What Label Studio shows: the labelling configuration, suggestions, reasons, and a folder for each run."""
 
+import base64
+import io
 import json
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lightning_diffal import ActiveDataModule, Query
 from lightning_diffal.exceptions import ConfigurationError
@@ -51,13 +54,34 @@ def test_every_field_that_the_configuration_names_is_in_every_task(item, kind, t
     assert config.find(f".//{tag}").get("name") == kind
     assert "dog" in tasks[0]["data"]["diffal_nearest"]
     assert "<script" not in tasks[0]["data"]["diffal_nearest"]
+    if kind == "image":  # the picture of point 0, and one that shows nothing where there is no example
+        pictures = [task["data"]["diffal_nearest_image"] for task in tasks]
+        with_one, without = (Image.open(io.BytesIO(base64.b64decode(p.partition(",")[2]))) for p in pictures)
+        assert with_one.size == (160, 160)
+        assert all(len(base64.b64decode(p.partition(",")[2])) > 100 for p in pictures)  # Label Studio fails on less
+        assert without.size == (8, 8) and without.convert("RGBA").getpixel((0, 0))[3] == 0
 
 
 def test_images_leave_the_choices_in_sight_and_many_classes_become_a_list():
     few, many = (ElementTree.fromstring(label_config([str(n) for n in range(size)])) for size in (12, 30))
     assert few.find(".//Image").get("maxHeight") == "60vh"
-    assert [choice.get("hotkey") for choice in few.iter("Choice")] == [*"1234567890", None, None]
+    assert [choice.get("hotkey") for choice in few.iter("Choice")] == [*"0123456789", None, None]
+    numbers = ElementTree.fromstring(label_config(["cat", "1", "0", "dog"]))
+    assert [choice.get("hotkey") for choice in numbers.iter("Choice")] == ["2", "1", "0", "3"]  # as on the page
     assert (few.find(".//Choices").get("layout"), many.find(".//Choices").get("layout")) == ("vertical", "select")
+
+
+def test_a_long_nearest_text_is_an_excerpt(tmp_path):
+    data = ActiveDataModule(["many words " * 500, *["b"] * 4], initial_labels={0: 1}, class_names=CHOICES)
+    LabelStudioOracle(tmp_path).ask(question([3], Query([3], [0.9], {"nearest_labelled": np.array([0])})), data)
+    (task,) = json.loads((tmp_path / "tasks-round-000.json").read_text())
+    assert len(task["data"]["diffal_nearest"]) < 600
+    assert task["data"]["diffal_nearest"].endswith(" …</p>")
+
+
+def test_recordings_inside_a_task_can_be_played():
+    """Label Studio decodes recordings through a request that fails for what travels inside a task."""
+    assert ElementTree.fromstring(label_config(CHOICES, "audio")).find(".//Audio").get("decoder") == "none"
 
 
 def test_what_task_data_chooses_is_all_that_is_sent(tmp_path):

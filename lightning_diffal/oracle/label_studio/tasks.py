@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
@@ -20,6 +22,7 @@ from lightning_diffal.oracle.base import Question
 from lightning_diffal.spreadsheets.write import confidence
 from lightning_diffal.utils.jsonable import to_jsonable
 from lightning_diffal.view import show_point
+from lightning_diffal.view.shown import data_uri
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -37,18 +40,26 @@ __all__ = [
 ]
 
 ID, ITEM, ROUND, WHY = "diffal_id", "diffal_item", "diffal_round", "diffal_why"
-SUGGESTION, NEAREST = "diffal_suggestion", "diffal_nearest"
+SUGGESTION, NEAREST, PICTURE = "diffal_suggestion", "diffal_nearest", "diffal_nearest_image"
 """Keys in a task's data. They stand there and not in `meta`, since JSON-MIN exports hold nothing else of a task."""
 
 _SHOWN: dict[str, dict[str, str]] = {
-    "image": {"maxHeight": "60vh", "zoomControl": "true"},
+    "image": {"maxHeight": "60vh", "zoomControl": "true", "selectionControl": "false"},
     "text": {},
-    "audio": {},
+    "audio": {"decoder": "none"},  # else Label Studio plays no recording that travels inside a task
     "table": {},
 }
 _HOTKEYS = "1234567890"
 _LISTED = 20  # classes that are listed one below the other
 _EXAMPLE = 160  # pixels of the nearest labelled example
+_EXCERPT = 400  # characters of a text that is the nearest labelled example
+_BARE = {"maxHeight": f"{_EXAMPLE}px", "zoom": "false", "zoomControl": "false", "selectionControl": "false"}
+# transparent: where an item has no example, Label Studio would report an image without an address as broken, and
+# sometimes one of less than 100 bytes, too
+_NO_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAYAAADED76LAAAAKXRFWHRDb21tZW50AHRo"
+    "ZXJlIGlzIG5vIGxhYmVsbGVkIGV4YW1wbGUgbmVhcsJ1yFUAAAAPSURBVHicY2AYBQwMDAwAAQgAAZEpH20AAAAASUVORK5CYII="
+)
 
 _IMAGE = re.compile(r"\.(png|jpe?g|gif|bmp|webp|svg|tiff?)($|[?#])", re.IGNORECASE)
 
@@ -69,7 +80,8 @@ def label_config(
     """A labelling configuration for a Label Studio project: one item, and the classes beside it.
 
     An image takes up at most 60 % of the window's height, so that the classes are in sight; they have the keys 1 to 9
-    and 0. More than 20 classes become a list that can be searched.
+    and 0 in their order, but a class that is called 3 has the key 3, as on the page of `PageOracle`. More than 20
+    classes become a list that can be searched.
 
     Args:
         class_names: the choices.
@@ -113,15 +125,29 @@ def label_config(
     rule = {"choice": "multiple"} if multilabel else {"choice": "single", "required": "true"}
     layout = "vertical" if len(class_names) <= _LISTED else "select"
     choices = ElementTree.SubElement(right, "Choices", {"name": from_name, "toName": shown, **rule, "layout": layout})
-    for place, name in enumerate(class_names):
-        hotkey = {"hotkey": _HOTKEYS[place]} if place < len(_HOTKEYS) and layout == "vertical" else {}
-        ElementTree.SubElement(choices, "Choice", {"value": str(name), **hotkey})
+    keys = _keys([str(name) for name in class_names]) if layout == "vertical" else [None] * len(class_names)
+    for name, key in zip(class_names, keys, strict=True):
+        ElementTree.SubElement(choices, "Choice", {"value": str(name), **({} if key is None else {"hotkey": key})})
     if reasons:
         for name in (SUGGESTION, WHY):
             ElementTree.SubElement(right, "Header", value=f"${name}", size="5")
         ElementTree.SubElement(right, "HyperText", name="nearest", value=f"${NEAREST}", inline="true")
+        if kind == "image":  # Label Studio takes the address of an image inside a text away
+            ElementTree.SubElement(right, "Image", {"name": "nearest_image", "value": f"${PICTURE}", **_BARE})
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
+
+
+def _keys(names: Sequence[str]) -> list[str | None]:
+    """The key of each class: its own name, where that is a key, else the first that is left; `None` behind the last.
+
+    Example:
+        >>> _keys(["cat", "1", "dog"])
+        ['2', '1', '3']
+    """
+    own = [name if name in set(_HOTKEYS) else None for name in names]
+    left = iter([key for key in _HOTKEYS if key not in own])
+    return [key if key is not None else next(left, None) for key in own]
 
 
 def label_names(data: ActiveDataModule) -> list[str]:
@@ -236,7 +262,7 @@ def make_task(
         raise ConfigurationError(
             f"`task_data` gave something for point {index} that JSON cannot hold ({error}): give strings and numbers."
         ) from None
-    taken = sorted(set(fields) & {ID, ITEM, ROUND, WHY, SUGGESTION, NEAREST, from_name})
+    taken = sorted(set(fields) & {ID, ITEM, ROUND, WHY, SUGGESTION, NEAREST, PICTURE, from_name})
     if taken:
         raise ConfigurationError(f"`task_data` cannot set {taken}: these names are taken in the tasks of Label Studio.")
     names, pool, query = label_names(data), data.pool, question.query
@@ -245,6 +271,8 @@ def make_task(
     content = content_digest(data, index)
     # keys that a configuration names have to be there, in every task
     shown = {**fields, ID: pool.id_of(index), ROUND: question.round, WHY: _why(details), SUGGESTION: "", NEAREST: ""}
+    if "image" in fields:
+        shown[PICTURE] = _NO_PICTURE
     meta: dict[str, Any] = {"run": question.run_id, "round": question.round}
     if len(places):
         meta |= {"order": int(places[0]), "score": to_jsonable(query.scores[places[0]]), **details}
@@ -253,7 +281,8 @@ def make_task(
         label = pool.labels_of(np.array([nearest])).get(nearest)
         known = None if label is None else {"id": pool.id_of(nearest), "label": _named(label, names)}
         meta["nearest_labelled"] = known
-        shown[NEAREST] = "" if known is None else _example(nearest, known, data, examples)
+        if known is not None:
+            shown |= _example(nearest, known, data if examples else None)
     predicted = _named(details.get("predicted"), names)
     if predicted:
         meta["predicted"] = predicted
@@ -280,16 +309,20 @@ def _percent(sure: float | None) -> str:
     return "" if sure is None else f" ({sure:.0%} sure)"
 
 
-def _example(nearest: int, known: Mapping[str, Any], data: ActiveDataModule, shows: bool) -> str:
-    """The nearest labelled point as HTML without anything that runs."""
+def _example(nearest: int, known: Mapping[str, Any], data: ActiveDataModule | None) -> dict[str, str]:
+    """The nearest labelled point as HTML without anything that runs, and as a picture; named only without `data`."""
     name = html.escape(f"Nearest labelled example: {', '.join(known['label'])} ({known['id']})")
-    content = ""
-    if shows:
+    found = {NEAREST: f"<p>{name}</p>"}
+    if data is not None:
         with suppress(ConfigurationError):  # what cannot be shown is named
             shown = show_point(data, nearest)
-            # Label Studio takes the address of an embedded image away: it is named only
-            content = shown.html(_EXAMPLE) if shown.kind in ("text", "table") else ""
-    return f"<p>{name}</p>{content}"
+            picture = shown.thumbnail(_EXAMPLE)
+            if picture is not None:
+                found[PICTURE] = data_uri(picture, "image/png")
+            elif shown.kind in ("text", "table"):
+                text = textwrap.shorten(shown.text or "", _EXCERPT, placeholder=" …") if shown.kind == "text" else None
+                found[NEAREST] += replace(shown, text=text).html()
+    return found
 
 
 def _why(details: Mapping[str, Any]) -> str:
