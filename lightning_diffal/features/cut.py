@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lightning_diffal.features.functions import last_argument
 from lightning_diffal.features.trees import mapped, tensors_of
 
 __all__ = ["Cut", "Place", "candidates_of", "find_cut", "noise_for_zeros", "watch"]
 
 _WINDOW = 48  # places whose values are kept at a time
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _AFFINE = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 
 
@@ -50,8 +52,9 @@ class Cut:
     """The penultimate layer.
 
     Args:
-        name: of the module.
-        side: whether what it is given counts, or what it gives.
+        name: of the module, or of the function.
+        side: whether what it is given counts, or what it gives; `"function"` where it is a function of torch that is
+            given it together with a parameter of the model.
         from_end: which of the module's runs counts, from the last one, 1.
         leaves: which of the tensors there, side by side.
         tokens: which positions of `(B, T, D)` tokens, where only a few of them count; else none.
@@ -92,7 +95,7 @@ def find_cut(
         expected = run(first)
         tolerance = float((run(first) - expected).abs().max())
         other = next((batch for batch in others if not _equal(_attempt(run, batch), expected, tolerance)), None)
-        search = _Search(module, run, other, expected, tolerance, width, [t.float() for t in tensors_of(first)])
+        search = _Search(module, run, first, other, expected, tolerance, width, [t.float() for t in tensors_of(first)])
         places = watch(module, lambda: run(first), kept=range(0))
         for end in range(len(places), 0, -_WINDOW):
             window = range(max(0, end - _WINDOW), end)
@@ -104,7 +107,12 @@ def find_cut(
                 runs = sum(p.name == place.name and p.side == place.side for p in places)
                 leaves = search.leaves_of(place)
                 if leaves:
-                    return Cut(place.name, place.side, runs - place.call, leaves, search.tokens_of(place, leaves)), []
+                    cut = Cut(place.name, place.side, runs - place.call, leaves, search.tokens_of(place, leaves))
+                    return search.in_functions(place, cut) or cut, []
+        if not any(_is_layer(place.module) for place in places):  # functions do all of it
+            late = search.in_functions(None, None)
+            if late is not None:
+                return late, []
         everything = watch(module, lambda: run(first), kept=range(len(places)))
     return None, candidates_of(everything, width)
 
@@ -162,6 +170,7 @@ class _Search:
         self,
         module: nn.Module,
         run: Callable[[Any], Tensor],
+        first: Any,
         other: Any,
         expected: Tensor,
         tolerance: float,
@@ -170,6 +179,7 @@ class _Search:
     ) -> None:
         self.module = module
         self.run = run
+        self.first = first
         self.other = other
         self.expected = expected
         self.tolerance = tolerance
@@ -237,6 +247,28 @@ class _Search:
         except (RuntimeError, TypeError, ValueError, StopIteration):
             return False
         return bool(torch.allclose(found.float(), between.float(), atol=1e-4, rtol=1e-3))
+
+    def in_functions(self, place: Place | None, cut: Cut | None) -> Cut | None:
+        """A later cut, where a head is a parameter and what it is given is made by functions and not by a module."""
+        if self.other is None:
+            return None
+        before: Tensor | None = None
+        if place is not None and cut is not None:
+            is_own = not any(place.module.children()) and not _is_layer(place.module)
+            if cut.from_end != 1 or len(cut.leaves) != 1 or not (place.side == "output" or is_own):
+                return None
+            before = list(tensors_of(place.value))[cut.leaves[0]]
+        found = last_argument(
+            self.run,
+            self.first,
+            self.other,
+            self.width,
+            lambda output: _equal(output, self.expected, self.tolerance),
+            None if place is None else place.module,
+            "output" if place is None else place.side,
+            before,
+        )
+        return None if found is None else Cut(found.function, "function", found.from_end, (found.leaf,))
 
     def leaves_of(self, place: Place) -> tuple[int, ...]:
         """The tensors of a cut that count: one where it is enough, else all of them."""
@@ -336,6 +368,12 @@ def _parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _mixes(module: nn.Module) -> bool:
     return any(parameter.ndim > 1 for parameter in module.parameters())
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it is a module of torch that mixes numbers, so that nothing is to be looked for inside."""
+    from_torch = type(module).__module__.startswith("torch.nn.")  # what compiles a module comes from elsewhere
+    return from_torch and _mixes(module) and not isinstance(module, _CONTAINERS)
 
 
 def _kept(tensor: Tensor) -> Tensor:

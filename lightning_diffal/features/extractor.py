@@ -18,6 +18,7 @@ from lightning_diffal.exceptions import FeatureError
 from lightning_diffal.features.calls import HINT, call_method, floating_tensors
 from lightning_diffal.features.cut import Cut
 from lightning_diffal.features.dropout import DropoutPasses
+from lightning_diffal.features.functions import watched_arguments
 from lightning_diffal.features.head import Head, Scores, find_head, find_scores, rows_before, to_probabilities
 from lightning_diffal.features.running import ModelCall, find_call
 from lightning_diffal.features.trees import Path, differing, mapped, tensors_of, without
@@ -232,10 +233,14 @@ class FeatureExtractor:
         rows: dict[str, Tensor] = {}
         if layers or "probabilities" in wanted:
             assert self._call is not None, "found in `prepare`"
-            seen: dict[str, deque[tuple[Any, Any]]] = {}
+            seen: dict[str, deque[Any]] = {}
             with ExitStack() as hooks:
                 for part, layer in layers.items():
                     runs = self.head.cut.from_end if part == "auto" and self.head is not None else 1
+                    if layer is module:  # the head is a parameter, which a function takes
+                        assert self.head is not None
+                        seen[part] = hooks.enter_context(watched_arguments(self.head.name, runs))
+                        continue
                     seen[part] = deque(maxlen=runs)
                     hooks.callback(layer.register_forward_hook(_remember(seen[part]), with_kwargs=True).remove)
                 returned = self._call(batch)
@@ -260,13 +265,15 @@ class FeatureExtractor:
         """The layer or method that a part of the features comes from; None for the inputs."""
         if part == "auto":
             assert self.head is not None
-            return module.get_submodule(self.head.name)
+            return module if self.head.cut.side == "function" else module.get_submodule(self.head.name)
         return _named(module, part)
 
-    def _rows_of(self, part: str, seen: Sequence[tuple[Any, Any]], returned: list[Tensor]) -> Tensor:
+    def _rows_of(self, part: str, seen: Sequence[Any], returned: list[Tensor]) -> Tensor:
         """What a layer was given or has given, one row per item."""
         if not seen:
             raise FeatureError(f"The layer that features come from did not run in `forward`. {HINT}")
+        if part == "auto" and self.head is not None and self.head.cut.side == "function":
+            return _as_rows(seen[0][self.head.cut.leaves[0]])
         inputs, output = seen[0]
         if part == "auto" and self.head is not None:
             return _penultimate(self.head.cut, inputs, output, returned[self.head.output])

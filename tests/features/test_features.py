@@ -236,7 +236,7 @@ class TestShapesOfModels:
 
     def test_a_parameter_as_head(self):
         net = Functional()
-        assert_same_rows(extract(net)["features"], net.body(inputs()))  # what comes after the last module is not seen
+        assert_same_rows(extract(net)["features"], net.body(inputs()).relu())  # where no module is given it
 
     def test_number_of_classes_tells_outputs_apart(self):
         class EmbeddingFirst(Plain):
