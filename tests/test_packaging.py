@@ -1,5 +1,6 @@
 """What is shipped: wheel and sdist, built from this checkout, and types as a downstream project sees them."""
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -79,7 +80,9 @@ def test_every_extra_that_an_error_names_exists(built):
             assert part.split('"')[0] in extras, f"{path}: {part[:20]}"
 
 
-def test_a_typed_project_downstream(tmp_path):
+def test_a_typed_project_downstream(built, tmp_path):
+    (wheel,) = built.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     (tmp_path / "downstream.py").write_text(
         "import numpy as np\n"
         "import torch\n"
@@ -99,6 +102,8 @@ def test_a_typed_project_downstream(tmp_path):
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", "downstream.py"]
     done = subprocess.run(
-        [*command, "--cache-dir", str(tmp_path / "cache")], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [*command, "--cache-dir", str(tmp_path / "cache")],
+        cwd=tmp_path, env={**os.environ, "MYPYPATH": str(tmp_path / "installed")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -48,7 +48,7 @@ def steady_digest(data: ActiveDataModule, index: int) -> str | None:
     Returns:
         `None` where two reads disagree, or the item holds something without values.
     """
-    first, second = (item_digest(without_target(data.pool_item(index), data.target)) for _ in range(2))
+    first, second = (item_digest(without_target(item, data.target)) for item in data.pool_item_twice(index))
     return first if first == second else None
 
 

@@ -355,6 +355,11 @@ class LabelledPoints:
         with isolated_random_state():
             return self._unaugmented()[index]
 
+    def pool_item_twice(self, index: int) -> tuple[Any, Any]:
+        """One item read twice in a row: the two differ where something random is done to it."""
+        with isolated_random_state():
+            return self._unaugmented()[index], self._unaugmented()[index]
+
     def warn_of_augmentation(self) -> None:
         """Warn, once, where the feature pass would see augmented items: where one item reads differently each time."""
         if self._looked_for_augmentation or self.pool_dataset is not None:

@@ -104,15 +104,15 @@ def test_the_command(finished, tmp_path, capsys, monkeypatch):
     [
         (["nowhere"], "nowhere does not exist"),
         (["."], r"no journal.jsonl: it holds runs, so give one of them (run)"),
-        (["text.json"], "no history that `History.to_json` wrote"),
-        (["list.json"], "no history that `History.to_json` wrote"),
-        (["run", "--features", "text.json"], "no .npy or .npz file of numbers"),
-        (["run", "--features", "objects.npy"], "no .npy or .npz file of numbers"),
+        (["text.json"], "not a history that `History.to_json` wrote"),
+        (["list.json"], "not a history that `History.to_json` wrote"),
+        (["run", "--features", "text.json"], "is not a .npy, .npz, .csv or .parquet file of numbers"),
+        (["run", "--features", "objects.npy"], "is not a .npy, .npz, .csv or .parquet file of numbers"),
         (["run", "--features", "nowhere.npy"], "No such file"),
         (["run", "--features", "nowhere.npy", "--out", "a.html"], "No such file"),
         (["run", "--out", "text.json/a.html"], "text.json"),
-        (["run", "--out", "run/journal.jsonl"], "journal.jsonl is not an HTML report; not overwritten"),
-        (["text.json", "--out", "text.json"], "text.json is not an HTML report; not overwritten"),
+        (["run", "--out", "run/journal.jsonl"], "--out is run/journal.jsonl: give it a name that ends in .html"),
+        (["text.json", "--out", "text.json"], "--out is text.json: give it a name that ends in .html"),
     ],
 )
 def test_rubbish_is_refused_in_a_line(finished, tmp_path, monkeypatch, capsys, arguments, message):
