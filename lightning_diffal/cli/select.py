@@ -132,6 +132,8 @@ class _Bars:
         except ModuleNotFoundError:
             return
         if stage != self._stage:
+            if self._bar is not None:
+                self._bar.close()
             self._stage = stage
             self._bar = tqdm(total=total, desc=stage, unit=" points", unit_scale=True, delay=1.0)
         self._bar.update(done - self._bar.n)

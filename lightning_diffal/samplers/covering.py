@@ -6,6 +6,7 @@ Pure functions on the nodes of a graph and on the rows of its kernel; one proces
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ import scipy.sparse as sp
 
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.threads import each
+from lightning_diffal.utils.phases import announce
 
 __all__ = [
     "Cover",
@@ -25,9 +28,11 @@ __all__ = [
     "predicted_class_weights",
 ]
 
-_BLOCK_VALUES = 2**22  # of the kernel looked at at a time
+_BLOCK_VALUES = 2**20  # of the kernel looked at at a time
 _RAREST = 0.1  # of an even share of the pool, as which rarer classes count
 _ROWS = 1024  # of the kernel fetched at a time, the most promising first
+_RENEWED = 16  # gains computed again at a time
+_TOLD_EVERY = 50  # picks
 
 
 class Cover(NamedTuple):
@@ -74,7 +79,7 @@ def greedy_cover(
     first = gains(kernel, weights, state)[nodes]
     order = np.argsort(-first, kind="stable")
     heap: list[tuple[float, int, int]] = []  # less than any gain so far, position, picks when it was computed
-    rows: dict[int, tuple[IntArray, FloatArray]] = {}
+    rows = _RowReader(kernel, nodes)
     picked: list[int] = []
     gained: list[float] = []
     before: list[float] = []
@@ -82,21 +87,25 @@ def greedy_cover(
     while len(picked) < size:
         while fetched < len(order) and (not heap or -heap[0][0] <= first[order[fetched]]):
             block = order[fetched : fetched + _ROWS]
-            for position, row in zip(block.tolist(), _split(kernel[nodes[block]]), strict=True):
-                rows[position] = row
-                heapq.heappush(heap, (-float(first[position]), position, 0))
+            rows.fetch(block)
+            for position, bound in zip(block.tolist(), (-first[block]).tolist(), strict=True):
+                heapq.heappush(heap, (bound, position, 0))
             fetched += len(block)
-        bound, position, seen = heapq.heappop(heap)
-        columns, values = rows[position]
-        if seen < len(picked):
-            gain = float(np.dot(weights[columns], np.maximum(values - state[columns], 0)))
-            heapq.heappush(heap, (-gain, position, len(picked)))
+        if heap[0][2] < len(picked):
+            stale = _stale(heap, len(picked))
+            columns, values, pointers = rows.read(stale)
+            found = _sums(weights[columns] * np.maximum(values - state[columns], 0), pointers)
+            for position, gain in zip(stale, found.tolist(), strict=True):
+                heapq.heappush(heap, (-gain, position, len(picked)))
             continue
+        bound, position, _ = heapq.heappop(heap)
+        columns, values, _ = rows.read([position])
         picked.append(position)
         gained.append(-bound)
         before.append(float(state[nodes[position]]))
         state[columns] = np.maximum(state[columns], values)
-        del rows[position]
+        if len(picked) % _TOLD_EVERY == 0:
+            announce("choosing points", len(picked), size)
     return Cover(np.array(picked, np.int64), np.array(gained, np.float32), np.array(before, np.float32))
 
 
@@ -118,18 +127,15 @@ def gains(kernel: sp.csr_matrix | ShardedRows, weights: FloatArray, covered: Flo
     """
     own = kernel.rows if isinstance(kernel, ShardedRows) else kernel
     result = np.zeros(own.shape[0], np.float32)
-    start = 0
-    while start < len(result):
-        limit = own.indptr[start] + _BLOCK_VALUES
-        end = max(start + 1, int(np.searchsorted(own.indptr, limit, side="right")) - 1)
-        places = slice(int(own.indptr[start]), int(own.indptr[end]))
+
+    def sum_up(part: slice) -> None:
+        places = slice(int(own.indptr[part.start]), int(own.indptr[part.stop]))
         columns = own.indices[places]
         values = weights[columns] * np.maximum(own.data[places] - covered[columns], 0)
-        filled = np.flatnonzero(np.diff(own.indptr[start : end + 1]))
-        pointers = own.indptr[start:end][filled] - own.indptr[start]
-        if len(filled):  # each row is summed for itself: the same on any number of processes
-            result[start + filled] = np.add.reduceat(values, pointers, dtype=np.float64)
-        start = end
+        # each row is summed for itself: the same on any number of processes
+        result[part] = _sums(values, own.indptr[part.start : part.stop + 1] - places.start)
+
+    each(sum_up, _blocks(own.indptr))
     shards = current_shards() if isinstance(kernel, ShardedRows) else None
     return result if shards is None else shards.gather_rows(result, kernel.shape[0])
 
@@ -261,6 +267,55 @@ def predicted_class_weights(predicted: IntArray) -> FloatArray:
     return weights
 
 
-def _split(rows: sp.csr_matrix) -> list[tuple[IntArray, FloatArray]]:
-    starts = rows.indptr[1:-1]
-    return list(zip(np.split(rows.indices, starts), np.split(rows.data, starts), strict=True))
+def _blocks(pointers: IntArray) -> list[slice]:
+    """Rows of a sparse matrix, so many at a time that they hold about as many values."""
+    n_rows = len(pointers) - 1
+    cuts = np.searchsorted(pointers, np.arange(_BLOCK_VALUES, int(pointers[-1]), _BLOCK_VALUES))
+    bounds = np.unique(np.concatenate([[0], cuts, [n_rows]])).tolist()
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def _sums(values: FloatArray, pointers: IntArray) -> FloatArray:
+    """Sums of consecutive values from each pointer to the next, in double precision: equal gains are found equal."""
+    sums = np.zeros(len(pointers) - 1, np.float32)
+    filled = np.flatnonzero(np.diff(pointers))
+    if len(filled):
+        sums[filled] = np.add.reduceat(values, pointers[:-1][filled], dtype=np.float64)
+    return sums
+
+
+def _stale(heap: list[tuple[float, int, int]], picks: int) -> list[int]:
+    """Take the most promising positions whose gain was computed before the last pick, a few at a time."""
+    stale: list[int] = []
+    while heap and heap[0][2] < picks and len(stale) < _RENEWED:
+        stale.append(heapq.heappop(heap)[1])
+    return stale
+
+
+class _RowReader:
+    """Rows of the kernel, read where they lie; those that lie on other processes are fetched first."""
+
+    def __init__(self, kernel: sp.csr_matrix | ShardedRows, nodes: IntArray) -> None:
+        self._kernel = kernel
+        self._nodes = nodes.tolist()
+        self._fetched: dict[int, tuple[sp.csr_matrix, int]] = {}
+
+    def fetch(self, positions: IntArray) -> None:
+        if isinstance(self._kernel, ShardedRows):
+            block = self._kernel[np.array([self._nodes[position] for position in positions.tolist()])]
+            self._fetched.update({position: (block, row) for row, position in enumerate(positions.tolist())})
+
+    def read(self, positions: list[int]) -> tuple[IntArray, FloatArray, IntArray]:
+        """Columns and values of some rows, one after the other, and where each begins and ends."""
+        places = [self._place(position) for position in positions]
+        columns = [block.indices[part] for block, part in places]
+        values = [block.data[part] for block, part in places]
+        pointers = np.cumsum([0, *(len(part) for part in columns)])
+        return np.concatenate(columns), np.concatenate(values), pointers
+
+    def _place(self, position: int) -> tuple[sp.csr_matrix, slice]:
+        if isinstance(self._kernel, ShardedRows):
+            block, row = self._fetched[position]
+        else:
+            block, row = self._kernel, self._nodes[position]
+        return block, slice(block.indptr[row], block.indptr[row + 1])

@@ -64,3 +64,19 @@ def test_many_small_steps_are_the_heat_kernel():
 )
 def test_points_without_edges_cover_themselves(transition):
     np.testing.assert_array_equal(walk_kernel(transition).toarray(), transition.toarray())
+
+
+def test_rows_are_those_of_plain_products_bit_for_bit(monkeypatch):
+    """Whatever order is multiplied in, and however many rows at a time."""
+    transition = transition_of(points(700))
+    whole = walk_kernel(transition)
+    monkeypatch.setattr("lightning_diffal.graph.kernel._ROWS", 64)
+    monkeypatch.setattr("lightning_diffal.graph.kernel._ROWS_IN_ORDER", 250)
+    in_blocks = walk_kernel(transition)
+    monkeypatch.setattr(
+        "lightning_diffal.graph.kernel._by_nearness", lambda lazy: (np.arange(lazy.shape[0]), np.arange(lazy.shape[0]))
+    )
+    for other in (in_blocks, walk_kernel(transition)):
+        np.testing.assert_array_equal(whole.indptr, other.indptr)
+        np.testing.assert_array_equal(whole.indices, other.indices)
+        np.testing.assert_array_equal(whole.data, other.data)
