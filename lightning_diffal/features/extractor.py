@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_diffal._lightning import batch_to_device, feature_pass, pl
-from lightning_diffal.exceptions import FeatureError
+from lightning_diffal._lightning import batch_to_device, feature_pass, pl, rank_zero_info
+from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.features.calls import HINT, call_method, floating_tensors
 from lightning_diffal.features.cut import Cut
 from lightning_diffal.features.dropout import DropoutPasses
@@ -54,11 +54,26 @@ class FeatureExtractor:
         self.head_name = head
         self.head: Head | None = None
         self.scores: Scores | None = None
+        self.withheld: frozenset[str] = frozenset()
+        """What `prepare` was asked for besides and did not find in the model."""
         self._call: ModelCall | None = None
         self._label_paths: list[Path] = []
 
-    def prepare(self, trainer: pl.Trainer, data: ActiveDataModule, wanted: frozenset[str]) -> int | None:
+    def prepare(
+        self,
+        trainer: pl.Trainer,
+        data: ActiveDataModule,
+        required: frozenset[str],
+        besides: frozenset[str] = frozenset(),
+    ) -> int | None:
         """Read a few items before training, so that a model whose features cannot be found is refused early.
+
+        Args:
+            trainer: in a fit.
+            data: where points come from.
+            required: what has to be there.
+            besides: what is read as well; where named features are all that can be found, that goes without it, and
+                `withheld` says so.
 
         Returns:
             How many outputs the model has, where that was needed; else `None`.
@@ -72,6 +87,8 @@ class FeatureExtractor:
         module = self._module(trainer)
         self._check_names(module)
         self.head = self.scores = self._call = None
+        self.withheld = frozenset()
+        wanted = required | besides
         if not wanted:
             return None
         data.warn_of_augmentation()
@@ -80,14 +97,21 @@ class FeatureExtractor:
         relabelled = self._relabelled(trainer, data, groups[0])
 
         def look(batch: Any) -> None:
-            nonlocal found
+            nonlocal found, wanted
             batches.append(batch)
             if len(batches) < len(groups):
                 return
             first = batches[0]
             paths = _usual_paths(first, data.target) if relabelled is None else differing(first, relabelled)
             self._label_paths = paths
-            self._find(module, batches, size, data.num_classes, wanted)
+            try:
+                self._find(module, batches, size, data.num_classes, wanted)
+            except (FeatureError, ConfigurationError) as error:
+                if "auto" in self.parts or not besides - required:
+                    raise
+                self.withheld, wanted = besides - required, required
+                rank_zero_info(f"Points are chosen without the model's {' and '.join(sorted(self.withheld))}: {error}")
+                self._find(module, batches, size, data.num_classes, wanted)
             rows = self._read(module, first, wanted)
             passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
             if passes is not None:

@@ -16,7 +16,7 @@ from lightning_diffal.data.loader_checks import check_evaluation, check_pseudo_l
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.features.extractor import FeatureExtractor
 from lightning_diffal.processes.ranks import Ranks
-from lightning_diffal.run.asking.model_pass import outputs_read
+from lightning_diffal.run.asking.model_pass import outputs_read, outputs_required
 from lightning_diffal.run.asking.stability import check_single_label
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.first_round import check_first_round, check_trainer
@@ -154,8 +154,9 @@ def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningMo
         context.fingerprint = fingerprint(data)
     if settings.pseudo_labels is not None:
         check_pseudo_labels(data)
-    wanted = outputs_read(context)
-    outputs = context.extractor.prepare(trainer, data, wanted)
+    required = outputs_required(context)
+    context.extractor.withheld = frozenset()  # not yet known
+    outputs = context.extractor.prepare(trainer, data, required, outputs_read(context) - required)
     if outputs is None and data.num_classes is None:
         outputs = _outputs_of(context, trainer)
     if data.num_classes is None:

@@ -197,14 +197,39 @@ class TestParts:
         )
 
 
-@pytest.mark.parametrize(("features", "told"), [("auto", True), ("inputs+auto", True), ("inputs", False)])
-def test_probabilities_come_along_with_the_penultimate_layer(features, told):
+@pytest.mark.parametrize("features", ["auto", "inputs+auto", "inputs", "net.body", "net.embed"])
+def test_probabilities_come_along_whatever_the_features_are(features):
     data = ActiveDataModule(points(), initial_labels=START)
     active = ActiveLearning(DiffusionSampler(), query_size=3, max_rounds=2, features=features)
-    quiet_trainer([active], max_epochs=1).fit(Model(), datamodule=data)
+    quiet_trainer([active], max_epochs=1).fit(Model(Plain()), datamodule=data)
     assert [record.query is not None for record in active.history] == [True, True, False]
     for record in active.history[:2]:
-        assert ("network_margin" in record.query.details) is told
+        assert "network_margin" in record.query.details
+
+
+class TwoScores(Model):
+    """Nothing says which of its outputs holds class scores."""
+
+    def __init__(self):
+        super().__init__(nn.ModuleDict({"one": nn.Linear(D, 3), "other": nn.Linear(D, 5)}))
+
+    def forward(self, x):
+        return self.net["one"](x), self.net["other"](x)
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(batch[0])[0], batch[1])
+
+
+def test_features_that_are_named_go_without_probabilities_that_are_not_found(caplog):
+    data = ActiveDataModule(points(), initial_labels=START)
+    active = ActiveLearning(DiffusionSampler(), query_size=3, max_rounds=1, features="inputs")
+    with caplog.at_level("INFO"):
+        quiet_trainer([active], max_epochs=1).fit(TwoScores(), datamodule=data)
+    assert "network_margin" not in active.history[0].query.details
+    assert "chosen without the model's probabilities" in caplog.text
+    required = ActiveLearning(DiffusionSampler(network_margin=True), query_size=3, max_rounds=1, features="inputs")
+    with pytest.raises(FeatureError, match="several outputs that could be class scores"):
+        quiet_trainer([required], max_epochs=1).fit(TwoScores(), datamodule=data)
 
 
 def test_two_rounds_of_a_run():

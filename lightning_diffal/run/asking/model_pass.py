@@ -14,7 +14,7 @@ from lightning_diffal.stopping.base import stop_set_size
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.seeding import generator_of
 
-__all__ = ["ModelPass", "outputs_read", "shown_to_sampler"]
+__all__ = ["ModelPass", "outputs_read", "outputs_required", "shown_to_sampler"]
 
 
 _FEATURES = 1  # place in the run that draws random numbers from a generator of its own
@@ -26,20 +26,32 @@ def outputs_read(context: RunContext) -> frozenset[str]:
     Args:
         context: the run.
     """
+    return shown_to_sampler(context) | _read_by_others(context)
+
+
+def _read_by_others(context: RunContext) -> frozenset[str]:
     compares = {"probabilities"} if stop_set_size(context.settings.stopping) != 0 else set()
     diffuses = set() if context.settings.pseudo_labels is None else {"features"}
-    return frozenset(shown_to_sampler(context) | compares | diffuses)
+    return frozenset(compares | diffuses)
 
 
 def shown_to_sampler(context: RunContext) -> frozenset[str]:
-    """What the sampler is shown: what it requires, and what it wants besides where that costs nothing.
+    """What the sampler is shown: what it requires, and what it wants besides where the model gives it.
+
+    Args:
+        context: the run, its model looked at.
+    """
+    sampler = context.settings.sampler
+    return frozenset(sampler.requires | (sampler.wants(context.settings.query_size) - context.extractor.withheld))
+
+
+def outputs_required(context: RunContext) -> frozenset[str]:
+    """What the run cannot do without: a model that does not give it is refused.
 
     Args:
         context: the run.
     """
-    sampler = context.settings.sampler
-    comes_along = "auto" in context.extractor.parts  # else it would take a second call, or a head that is not there
-    return frozenset(sampler.wants(context.settings.query_size) if comes_along else sampler.requires)
+    return frozenset(context.settings.sampler.requires | _read_by_others(context))
 
 
 class ModelPass:
