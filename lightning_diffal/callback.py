@@ -60,12 +60,13 @@ class ActiveLearning(HasSettings, ActiveCallback):
         max_time: no new query after this long: a `timedelta`, its arguments as a dict, or `"DD:HH:MM:SS"`.
         oracle: who labels: an `Oracle`, or a function `(indices, items) -> labels`. Default: the data set itself.
         min_answers: how many answers the next training needs; the rest stays pending. Default: all.
-        features: where features come from: `"auto"` (the penultimate layer, found by running the model), the name
-            of a submodule (its output), the name of a method of the model, `"inputs"` (the items themselves), or
-            several of them, joined by `+`, each as a unit vector. `"inputs+auto"` gains a point or more in the first
-            rounds where items are good features themselves, as small images are; the default asks nothing of them.
-        head: the name of a submodule whose input `features="auto"` means, for models in which the penultimate layer
-            cannot be found: where more than one layer makes the class scores.
+        features: where features come from: `"auto"`, the name of a submodule (its output), the name of a method of
+            the model, `"inputs"` (the items themselves), or several of them, joined by `+`, each as a unit vector.
+            `"auto"` is found by running the model before it trains, and logged: the output of a frozen backbone; of
+            models that train as a whole the penultimate layer, and beside it the items where they are vectors of at
+            least 32 numbers or grey images of at most 32 x 32 pixels.
+        head: the name of a submodule whose input `features="auto"` means, and nothing beside it; also for models in
+            which the penultimate layer cannot be found, where more than one layer makes the class scores.
         reset: weights that a round starts from: `"initial"` (as before the first round, so that no round inherits
             what an earlier one got stuck in), `"warm"` (as they are), or a number between 0 and 1 by which they are
             shrunk towards the initial ones (shrink and perturb, Ash & Adams 2020).

@@ -19,7 +19,7 @@ from torchmetrics import Metric
 from lightning_diffal.features.functions import last_argument
 from lightning_diffal.features.trees import mapped, tensors_of
 
-__all__ = ["Cut", "Place", "candidates_of", "find_cut", "noise_for_zeros", "watch"]
+__all__ = ["Cut", "Place", "candidates_of", "find_cut", "noise_for_zeros", "parts_of", "watch"]
 
 _WINDOW = 48  # places whose values are kept at a time
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -73,6 +73,7 @@ def find_cut(
     first: Any,
     others: Sequence[Any],
     width: int,
+    accepts: Callable[[Place], bool] | None = None,
 ) -> tuple[Cut | None, list[str]]:
     """The last place that all of the output passes, and that does not hold class scores.
 
@@ -82,6 +83,7 @@ def find_cut(
         first: a batch.
         others: batches of as many other items; one that gives another output is used.
         width: how many scores.
+        accepts: which places may be meant, where not the penultimate layer is looked for.
 
     Returns:
         The cut, and where there is none, inputs of layers that make scores, described: `"head (8 numbers)"`.
@@ -102,14 +104,17 @@ def find_cut(
             places = watch(module, lambda: run(first), kept=window)
             for i in reversed(window):
                 place = places[i]
-                if search.is_scores(place, places) or not search.is_cut(place) or search.is_to_pass_over(place):
+                if accepts is not None:
+                    if not accepts(place) or not search.is_cut(place):
+                        continue
+                elif search.is_scores(place, places) or not search.is_cut(place) or search.is_to_pass_over(place):
                     continue
                 runs = sum(p.name == place.name and p.side == place.side for p in places)
                 leaves = search.leaves_of(place)
                 if leaves:
                     cut = Cut(place.name, place.side, runs - place.call, leaves, search.tokens_of(place, leaves))
-                    return search.in_functions(place, cut) or cut, []
-        if not any(_is_layer(place.module) for place in places):  # functions do all of it
+                    return (cut if accepts is not None else search.in_functions(place, cut) or cut), []
+        if accepts is None and not any(_is_layer(place.module) for place in places):  # functions do all of it
             late = search.in_functions(None, None)
             if late is not None:
                 return late, []
@@ -139,7 +144,7 @@ def watch(module: nn.Module, run: Callable[[], Any], kept: range) -> list[Place]
         places.append(Place(name, part, side, call, mapped(value, _kept), pointers))
 
     with ExitStack() as hooks:
-        for name, part in _parts(module):
+        for name, part in parts_of(module):
             before = lambda _m, args, kwargs, name=name, part=part: note(name, part, "input", (args, kwargs))  # noqa: E731
             after = lambda _m, _args, output, name=name, part=part: note(name, part, "output", output)  # noqa: E731
             hooks.callback(part.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -361,7 +366,8 @@ def _held(module: nn.Module, place: Place, leaves: Sequence[int] | None, made: l
             handle.remove()
 
 
-def _parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def parts_of(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every submodule by name, but for those of metrics."""
     metrics = {id(inner) for part in module.modules() if isinstance(part, Metric) for inner in part.modules()}
     return ((name, part) for name, part in module.named_modules() if name and id(part) not in metrics)
 

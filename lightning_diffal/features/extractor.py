@@ -18,6 +18,7 @@ from lightning_diffal.exceptions import ConfigurationError, FeatureError
 from lightning_diffal.features.calls import HINT, call_method, floating_tensors
 from lightning_diffal.features.cut import Cut
 from lightning_diffal.features.dropout import DropoutPasses
+from lightning_diffal.features.fixed import Fixed, find_fixed
 from lightning_diffal.features.functions import watched_arguments
 from lightning_diffal.features.head import Head, Scores, find_head, find_scores, rows_before, to_probabilities
 from lightning_diffal.features.running import ModelCall, find_call
@@ -34,6 +35,9 @@ __all__ = ["KNOWN_REQUIREMENTS", "FeatureExtractor"]
 
 KNOWN_REQUIREMENTS = frozenset({"features", "probabilities", "mc_probabilities"})
 """What a sampler may require."""
+
+
+_FIXED = "what does not train"  # the part of "auto" that stands beside the penultimate layer; no name of a submodule
 
 
 class FeatureExtractor:
@@ -56,6 +60,10 @@ class FeatureExtractor:
         self.scores: Scores | None = None
         self.withheld: frozenset[str] = frozenset()
         """What `prepare` was asked for besides and did not find in the model."""
+        self.penultimate_alone = False
+        """Whether `"auto"` means the input of the head and nothing else, as a sampler may need it."""
+        self.fixed: Fixed | None = None
+        """What stands beside the penultimate layer, or in its place."""
         self._call: ModelCall | None = None
         self._label_paths: list[Path] = []
 
@@ -87,7 +95,7 @@ class FeatureExtractor:
         module = self._module(trainer)
         self._check_names(module)
         self.head = self.scores = self._call = None
-        self.withheld = frozenset()
+        self.withheld, self.fixed = frozenset(), None
         wanted = required | besides
         if not wanted:
             return None
@@ -163,6 +171,20 @@ class FeatureExtractor:
             self.scores = find_scores(module, lambda: call.returned(batches[0]), size, num_classes)
             if "auto" in self.parts and "features" in wanted:
                 self.head = find_head(module, call, self.scores, batches, self.head_name)
+                if self.head_name is None and not self.penultimate_alone and "inputs" not in self.parts:
+                    self._find_fixed(module, call, batches)
+
+    def _find_fixed(self, module: nn.Module, call: ModelCall, batches: list[Any]) -> None:
+        assert self.head is not None
+        assert self.scores is not None
+        items = _single_tensors([without(batch, self._label_paths) for batch in batches])
+        self.fixed = find_fixed(module, call, self.scores.output, self.scores.width, batches, items, self.head.cut)
+        if self.fixed is not None:
+            place = "in place of" if self.fixed.alone else "beside"
+            rank_zero_info(
+                f"Points are compared by {self.fixed.told}, {place} the penultimate layer; "
+                "`ActiveLearning(head=...)` names that layer where it alone is wanted."
+            )
 
     def __call__(
         self,
@@ -245,11 +267,13 @@ class FeatureExtractor:
     def _read(self, module: nn.Module, batch: Any, wanted: frozenset[str]) -> dict[str, Tensor]:
         """Features, and outputs that probabilities will be made of, one row per item."""
         parts: dict[str, Tensor] = {}
-        layers: dict[str, nn.Module] = {}
-        for part in self.parts if "features" in wanted else ():
+        layers: dict[str, tuple[nn.Module, int]] = {}  # and which of its runs counts, from the last one
+        for part in self._read_parts() if "features" in wanted else ():
             source = self._source(module, part)
             if isinstance(source, nn.Module):
-                layers[part] = source
+                layers[part] = source, 1
+                if part in (_FIXED, "auto"):
+                    layers[part] = source, self._cut(part).from_end
             elif source is None:
                 parts[part] = _inputs(batch, self._label_paths)
             else:
@@ -259,11 +283,9 @@ class FeatureExtractor:
             assert self._call is not None, "found in `prepare`"
             seen: dict[str, deque[Any]] = {}
             with ExitStack() as hooks:
-                for part, layer in layers.items():
-                    runs = self.head.cut.from_end if part == "auto" and self.head is not None else 1
+                for part, (layer, runs) in layers.items():
                     if layer is module:  # the head is a parameter, which a function takes
-                        assert self.head is not None
-                        seen[part] = hooks.enter_context(watched_arguments(self.head.name, runs))
+                        seen[part] = hooks.enter_context(watched_arguments(self._cut(part).name, runs))
                         continue
                     seen[part] = deque(maxlen=runs)
                     hooks.callback(layer.register_forward_hook(_remember(seen[part]), with_kwargs=True).remove)
@@ -273,8 +295,23 @@ class FeatureExtractor:
             if "probabilities" in wanted:
                 rows["probabilities"] = self._scores_in(returned)
         if parts:
-            rows["features"] = _side_by_side([parts[part] for part in self.parts])
+            rows["features"] = _side_by_side([parts[part] for part in self._read_parts()])
         return rows
+
+    def _read_parts(self) -> tuple[str, ...]:
+        """The parts of the features, with what `"auto"` was found to mean."""
+        if self.fixed is None:
+            return self.parts
+        meant = (_FIXED,) if self.fixed.alone else (_FIXED, "auto")
+        return tuple(name for part in self.parts for name in (meant if part == "auto" else (part,)))
+
+    def _cut(self, part: str) -> Cut:
+        """Where a part that was looked for is."""
+        cut = self.fixed.cut if part == _FIXED and self.fixed is not None else None
+        if cut is None:
+            assert self.head is not None, "found in `prepare`"
+            return self.head.cut
+        return cut
 
     def _by_method(self, method: Any, part: str, batch: Any) -> Tensor:
         if part in ("predict_step", "validation_step", "test_step", "training_step"):
@@ -287,9 +324,11 @@ class FeatureExtractor:
 
     def _source(self, module: nn.Module, part: str) -> Any:
         """The layer or method that a part of the features comes from; None for the inputs."""
-        if part == "auto":
-            assert self.head is not None
-            return module if self.head.cut.side == "function" else module.get_submodule(self.head.name)
+        if part == _FIXED and self.fixed is not None and self.fixed.cut is None:
+            return None
+        if part in (_FIXED, "auto"):
+            cut = self._cut(part)
+            return module if cut.side == "function" else module.get_submodule(cut.name)
         return _named(module, part)
 
     def _rows_of(self, part: str, seen: Sequence[Any], returned: list[Tensor]) -> Tensor:
@@ -299,8 +338,8 @@ class FeatureExtractor:
         if part == "auto" and self.head is not None and self.head.cut.side == "function":
             return _as_rows(seen[0][self.head.cut.leaves[0]])
         inputs, output = seen[0]
-        if part == "auto" and self.head is not None:
-            return _penultimate(self.head.cut, inputs, output, returned[self.head.output])
+        if part in (_FIXED, "auto") and self.head is not None:
+            return _penultimate(self._cut(part), inputs, output, returned[self.head.output])
         tensor = next(floating_tensors(output), None)
         if tensor is None:
             raise FeatureError(f"Expected {part!r} to return a tensor of features. {HINT}")
@@ -388,6 +427,15 @@ def _inputs(batch: Any, label_paths: list[Path]) -> Tensor:
             f"Expected items with floating-point numbers for features='inputs', but found none of them. {HINT}"
         )
     return torch.cat([tensor.float() for tensor in tensors], dim=1)
+
+
+def _single_tensors(given: list[Any]) -> Tensor | None:
+    """What a model is given of all batches, where it is one floating tensor of equal rows."""
+    tensors = [list(tensors_of(batch)) for batch in given]
+    if any(len(found) != 1 or not found[0].is_floating_point() or not found[0].ndim for found in tensors):
+        return None
+    rows = [found[0] for found in tensors]
+    return torch.cat(rows) if len({row.shape[1:] for row in rows}) == 1 else None
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:

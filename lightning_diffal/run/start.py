@@ -156,6 +156,7 @@ def _check_data(context: RunContext, trainer: pl.Trainer, module: pl.LightningMo
         check_pseudo_labels(data)
     required = outputs_required(context)
     context.extractor.withheld = frozenset()  # not yet known
+    context.extractor.penultimate_alone = settings.sampler.penultimate_alone
     outputs = context.extractor.prepare(trainer, data, required, outputs_read(context) - required)
     if outputs is None and data.num_classes is None:
         outputs = _outputs_of(context, trainer)

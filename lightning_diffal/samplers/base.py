@@ -125,8 +125,9 @@ class QuerySampler(ABC):
 
     `requires` names what the sampler reads of `QueryData` beyond labels and indices (`"features"`, `"probabilities"`,
     `"mc_probabilities"`): only that, and what `wants` adds, is computed and gathered. `stochastic` says that the choice
-    is random beyond the breaking of ties. `mc_passes` is how often Monte-Carlo dropout runs, for a sampler that reads
-    what it gives.
+    is random beyond the breaking of ties. `penultimate_alone` says that features have to be the input of the head and
+    nothing else (gradients of its weights are made of it), where `features="auto"` may choose. `mc_passes` is how often
+    Monte-Carlo dropout runs, for a sampler that reads what it gives.
 
     Example:
         >>> class FirstSampler(QuerySampler):
@@ -141,6 +142,7 @@ class QuerySampler(ABC):
 
     requires: frozenset[str] = frozenset()
     stochastic: bool = False
+    penultimate_alone: bool = False
     mc_passes: int = 20
 
     def __repr__(self) -> str:

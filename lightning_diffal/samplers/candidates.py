@@ -65,6 +65,7 @@ class CandidateSampler(QuerySampler):
         parts = (self.prefilter, self.base)
         self.requires = frozenset().union(*(part.requires for part in parts))
         self.stochastic = any(part.stochastic for part in parts)
+        self.penultimate_alone = any(part.penultimate_alone for part in parts)
         readers = [part.mc_passes for part in parts if "mc_probabilities" in part.requires]
         self.mc_passes = max(readers, default=QuerySampler.mc_passes)
 

@@ -105,6 +105,7 @@ class StochasticSampler(QuerySampler):
         self.mode = mode
         self.temperature = temperature
         self.requires = self.base.requires
+        self.penultimate_alone = self.base.penultimate_alone
         self.mc_passes = self.base.mc_passes
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:

@@ -89,7 +89,8 @@ class BADGESampler(QuerySampler):
     Labelled and pending points play no part, as in the paper. Scores are the distances at the time of the draw, for
     the first one the length of its gradient.
 
-    Features have to be what goes into the model's last linear layer, which is the default of `ActiveLearning`.
+    Features have to be what goes into the model's last linear layer; `ActiveLearning` gives that to it alone, where it
+    would give more to others.
 
     Example:
         >>> probabilities = np.array([[0.5, 0.5], [1.0, 0.0], [0.9, 0.1]])
@@ -100,6 +101,7 @@ class BADGESampler(QuerySampler):
 
     requires: frozenset[str] = frozenset({"features", "probabilities"})
     stochastic: bool = True
+    penultimate_alone: bool = True
 
     def select(self, data: QueryData, query_size: int, generator: np.random.Generator) -> Query:
         """Draw `min(query_size, M)` of the candidates.
