@@ -23,7 +23,7 @@ from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, read_label
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table
-from lightning_diffal.spreadsheets.unread import unread_answers
+from lightning_diffal.spreadsheets.unread import has_xlsx, is_of_programs, unread_answers
 from lightning_diffal.spreadsheets.write import add_rows, class_words, content_of, query_rows
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_choice, check_waiting
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["FileOracle"]
 
 
-_NAME = re.compile(r"query-\d+\.(csv|jsonl)")
+_NAME = re.compile(r"query-\d+\.(csv|jsonl|xlsx)")
+_EXPORTS = "exports"  # the folder beside them for what tools write
 _MARK = "run.txt"
 _LOOKS, _MOMENT = 4, 0.25  # times, and seconds between them, before a file that cannot be opened is worth an error
 
@@ -53,11 +54,14 @@ class FileOracle(Oracle):
     name. A label changed later, for a point labelled already, is a correction: the files are the last word on what
     they asked. All is checked before any of it is applied; an error names file, line and reason.
 
+    A workbook `query-003.xlsx` is read too where `openpyxl` is installed (the extra `xlsx`).
+
     What stands in a file is never overwritten, text that a spreadsheet would run as a formula is escaped, and no path
     in a file is opened.
 
     Args:
-        folder: for the files of one run. Default: `queries` in the run's folder.
+        folder: for the files of one run. Default: `queries` in the run's folder. Exports of other tools are read from
+            its folder `exports`, as `docs/reference/answer-files.md` says.
         format: `"csv"` for people, `"jsonl"` (one JSON object per line) for programs, or `"both"`. Answers are read
             from all files of either kind in the folder.
         timeout: seconds to wait in place for answers. 0: the fit ends and waits for the next one. `None`: for ever.
@@ -192,7 +196,7 @@ class FileOracle(Oracle):
                     data.class_names,
                     lambda index: content_of(data, index),
                 )
-                add_rows(path, rows, self._encoding(path), table.columns, table.delimiter)
+                add_rows(path, rows, table.encoding or self._encoding(path), table.columns, table.delimiter)
 
     # --------------------------------------------------------------------------------------------------- reading
 
@@ -234,7 +238,7 @@ class FileOracle(Oracle):
         points = PointReader(len(pool), pool.ids, pending)
         states = _States(data)
         found: dict[int, tuple[Any, str]] = {}
-        tables = self._tables(problems)
+        tables = self._tables(problems, of_tools=True)
         for table in tables:
             for row in table.rows:
                 try:
@@ -243,17 +247,18 @@ class FileOracle(Oracle):
                         continue
                     index = points.read(row)
                     states.check(index, value)
-                    earlier, where = found.setdefault(index, (value, f"line {row.line} of {table.path}"))
+                    earlier, where = found.setdefault(index, (value, f"{table.unit} {row.line} of {table.path}"))
                     if earlier != value:
                         raise InvalidLabelError(
                             f"point {pool.id_of(index)!r} has {states.words(value)} here, but "
                             f"{states.words(earlier)} in {where}"
                         )
                 except (InvalidLabelError, InvalidIndexError) as error:
-                    problems.add(table.path, row.line, str(error))
+                    problems.add(table.path, row.line, str(error), table.unit)
         problems.check()
         left = pending - found.keys()
-        self._open = [table.path for table in tables if any(points.find(row) in left for row in table.rows)]
+        asked = [table for table in tables if table.path.parent == self._where]
+        self._open = [table.path for table in asked if any(points.find(row) in left for row in table.rows)]
         return {index: value for index, (value, _) in found.items()}
 
     def _labels(self, data: ActiveDataModule) -> LabelReader:
@@ -275,13 +280,22 @@ class FileOracle(Oracle):
 
     def _files(self) -> list[Path]:
         there = self._where.iterdir() if self._where.is_dir() else ()
-        return sorted(path for path in there if _NAME.fullmatch(path.name))
+        return sorted(path for path in there if _NAME.fullmatch(path.name) and (path.suffix != ".xlsx" or has_xlsx()))
 
-    def _tables(self, problems: Problems) -> list[Table]:
+    def _exports(self) -> list[Path]:
+        """What tools wrote; anything that is not read there is an error, since nobody asked for it."""
+        folder = self._where / _EXPORTS
+        there = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path for path in there if path.is_file() and not is_of_programs(path.name))
+
+    def _tables(self, problems: Problems, *, of_tools: bool = False) -> list[Table]:
         for left in reversed(range(_LOOKS)):
             seen = len(problems.found)
             try:
-                return [read_table(path, problems, self._encoding(path)) for path in self._files()]
+                return [
+                    read_table(path, problems, self._encoding(path))
+                    for path in self._files() + (self._exports() if of_tools else [])
+                ]
             except OSError as error:  # a program that saves moves the file away for a moment, or locks it
                 del problems.found[seen:]
                 if not left:

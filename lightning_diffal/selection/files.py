@@ -100,9 +100,9 @@ def read_labels(paths: Sequence[Path], points: PointReader, class_names: Sequenc
                     open_points.add(index)
                 elif labels.setdefault(index, value) != value:
                     raise InvalidLabelError(f"this point has another label in {places[index]}")
-                places.setdefault(index, f"line {row.line} of {table.path}")
+                places.setdefault(index, f"{table.unit} {row.line} of {table.path}")
             except (InvalidLabelError, InvalidIndexError) as error:
-                problems.add(table.path, row.line, f"{error}{_id_hint(error, points)}")
+                problems.add(table.path, row.line, f"{error}{_id_hint(error, points)}", table.unit)
     problems.check()
     skipped = {index for index, value in labels.items() if value is SKIP}
     names = list(reader.names) or None
@@ -220,7 +220,7 @@ def read_ids(path: Path, n_points: int) -> list[str]:
 
 def _names(path: Path, problems: Problems) -> list[Row]:
     """Rows that name points: of a table, or one a line of a text."""
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".xlsx"):
         return read_table(path, problems, needs_label=False).rows
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -148,7 +148,7 @@ class LabelReader:
             number = whole_number(text, delimiter, None if self._numbers else self.num_classes)
         except AmbiguousNumberError as error:
             raise InvalidLabelError(f"the label {error}") from None
-        if number is None or number < 0:
+        if number is None or (number < 0 and number not in self._numbers):
             if text in self.names:
                 return self.names[text]
             raise InvalidLabelError(f"there is no class {reprlib.repr(text)}{self._hint(text)}")

@@ -1,19 +1,26 @@
-"""Tables that people fill in: read with line numbers, from CSV as any spreadsheet writes it or from JSON lines."""
+"""Tables that people fill in: read with line numbers, from CSV as any spreadsheet writes it, workbooks and JSON."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import json
 import re
 import reprlib
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_diffal.exceptions import AnswerFileError
+from lightning_diffal.spreadsheets.exports import UnreadableError, array_entries, as_row
+from lightning_diffal.spreadsheets.packed import is_workbook, only_member
+from lightning_diffal.spreadsheets.workbook import sheet_rows
+from lightning_diffal.utils.extras import MissingExtraError
 from lightning_diffal.utils.storage.files import unescape_cell
 
 __all__ = ["Problems", "Row", "Table", "read_table"]
@@ -21,6 +28,9 @@ __all__ = ["Problems", "Row", "Table", "read_table"]
 _SHOWN = 5
 _DELIMITERS = ",;\t"
 _LONGEST = 2**31 - 1
+_ZIP, _GZIP, _OLE = b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0"  # how such files begin
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_TEXT_OF_ANY_LOCALE = ";"  # numbers of a workbook are numbers; one that is text may come from any locale
 
 
 class Problems:
@@ -38,15 +48,16 @@ class Problems:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def add(self, path: Path, line: int, reason: str) -> None:
+    def add(self, path: Path, line: int, reason: str, unit: str = "line") -> None:
         """One more.
 
         Args:
             path: of the file.
             line: counted from 1.
             reason: no sentence of its own; it follows file and line.
+            unit: what is counted, see `Table`.
         """
-        self.found.append(f"{path}, line {line}: {reason}.")
+        self.found.append(f"{path}, {unit} {line}: {reason}.")
 
     def check(self) -> None:
         """Do nothing where nothing is wrong.
@@ -92,12 +103,16 @@ class Table:
         columns: their names as they stand in the header; none in JSON lines.
         rows: all that are not empty.
         delimiter: between cells; empty in JSON lines.
+        unit: what its rows are counted by: lines, rows of a sheet, entries of a list.
+        encoding: of a file that begins with a mark of another one than is expected; else empty.
     """
 
     path: Path
     columns: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     delimiter: str = ""
+    unit: str = "line"
+    encoding: str = ""
 
 
 def read_table(path: Path, problems: Problems, encoding: str = "utf-8", *, needs_label: bool = True) -> Table:
@@ -107,7 +122,8 @@ def read_table(path: Path, problems: Problems, encoding: str = "utf-8", *, needs
     further columns in any order, and empty lines.
 
     Args:
-        path: `.jsonl` is JSON lines, anything else CSV.
+        path: `.jsonl` is JSON lines, `.json` a list of objects or COCO, a workbook what its content says; anything else
+            CSV. A packed file is unpacked where it holds one of them.
         problems: where to say what is wrong.
         encoding: of the file.
         needs_label: whether a table without a column `label` is of no use.
@@ -120,8 +136,21 @@ def read_table(path: Path, problems: Problems, encoding: str = "utf-8", *, needs
         >>> table.delimiter, table.rows
         (';', [Row(line=2, cells={'id': '7', 'label': 'cat'})])
     """
-    content = path.read_bytes()
-    encoding = encoding.removesuffix("-sig")  # whose errors count from behind the mark
+    content, name = path.read_bytes(), path.name
+    try:
+        if content.startswith(_ZIP) and not is_workbook(content):
+            content, name = only_member(content)
+        elif content.startswith(_GZIP):
+            content, name = gzip.decompress(content), path.stem
+        if content.startswith(_ZIP):
+            return _sheet_table(path, content, problems, needs_label)
+        if content.startswith(_OLE):
+            raise AnswerFileError("an old or protected workbook: save it as 'CSV UTF-8'")
+    except (AnswerFileError, MissingExtraError, OSError, EOFError, zlib.error) as error:
+        problems.add(path, 1, str(error))
+        return Table(path)
+    marked = next((known for mark, known in _MARKS.items() if content.startswith(mark)), "")
+    encoding = marked or encoding.removesuffix("-sig")  # whose errors count from behind the mark
     try:
         text = content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -133,10 +162,51 @@ def read_table(path: Path, problems: Problems, encoding: str = "utf-8", *, needs
             '"CSV UTF-8", or give its `encoding`',
         )
         return Table(path)
-    if path.suffix.lower() == ".jsonl":
+    if "\0" in text:
+        problems.add(path, 1, 'zero bytes, as in UTF-16 without its mark: save the file as "CSV UTF-8"')
+        return Table(path)
+    suffix = Path(name).suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
         return Table(path, rows=list(_json_rows(path, text, problems)))
+    if suffix == ".json":
+        return Table(path, rows=list(_entries(path, text, problems)), unit="entry")
     with _cells_of_any_length():
-        return _csv_table(path, text, problems, needs_label)
+        return replace(_csv_table(path, text, problems, needs_label), encoding=marked)
+
+
+def _sheet_table(path: Path, content: bytes, problems: Problems, needs_label: bool) -> Table:
+    names, lines = sheet_rows(content, needs_label)
+    table = Table(path, names, delimiter=_TEXT_OF_ANY_LOCALE, unit="row")
+    keys = [name.strip().lower() for name in names]
+    for number, cells in lines:
+        values = {key: cell for key, cell in zip(keys, cells, strict=False) if key}
+        table.rows.extend(_row(path, number, values, table.delimiter, problems, "row"))
+    return table
+
+
+def _entries(path: Path, text: str, problems: Problems) -> Iterator[Row]:
+    """The rows of a JSON file."""
+    try:
+        for number, cells in enumerate(array_entries(json.loads(text)), start=1):
+            yield from _row(path, number, cells, "", problems, "entry")
+    except (ValueError, RecursionError) as error:  # UnreadableError among them
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        problems.add(path, line, str(error) if isinstance(error, UnreadableError) else "no JSON, or half of it")
+
+
+def _row(
+    path: Path, number: int, cells: dict[str, Any], delimiter: str, problems: Problems, unit: str = "line"
+) -> Iterator[Row]:
+    """A row by our names, unless something is wrong with it."""
+    try:
+        row = Row(number, as_row(cells), delimiter)
+    except UnreadableError as error:
+        problems.add(path, number, str(error), unit)
+        return
+    if row.text("id") or row.text("index"):
+        yield row
+    elif row.text("label"):
+        problems.add(path, number, f"a label ({reprlib.repr(row.text('label'))}), but no id", unit)
 
 
 @contextmanager
@@ -161,7 +231,11 @@ def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
         if not isinstance(values, dict):
             problems.add(path, number, f"expected a JSON object such as {{...}}, but got {reprlib.repr(values)}")
             continue
-        row = Row(number, {str(name).strip().lower(): value for name, value in values.items()}, "")
+        try:
+            row = Row(number, as_row({str(name).strip().lower(): value for name, value in values.items()}), "")
+        except UnreadableError as error:
+            problems.add(path, number, str(error))
+            continue
         if not (row.text("id") or row.text("index")):
             problems.add(path, number, "neither `id` nor `index`")
             continue
@@ -183,10 +257,11 @@ def _csv_table(path: Path, text: str, problems: Problems, needs_label: bool) -> 
         if len(names) > len(best.columns) or "label" in [name.lower() for name in names]:
             best = Table(path, names, [], delimiter)
     keys = [name.lower() for name in best.columns]
+    mapped = as_row(dict.fromkeys(keys, "x"))  # a tool calls them otherwise
     found = ", ".join(f"`{name}`" for name in best.columns if name) or "nothing"
-    if needs_label and "label" not in keys:
+    if needs_label and "label" not in mapped:
         problems.add(path, skipped + 1, f"no column `label` in the first line, which names {found}")
-    elif "id" not in keys and "index" not in keys:
+    elif "id" not in mapped and "index" not in mapped:
         problems.add(path, skipped + 1, f"no column `id` or `index` in the first line, which names {found}")
     elif twice := [key for key in ("id", "index", "label") if keys.count(key) > 1]:
         problems.add(path, skipped + 1, f"several columns `{twice[0]}` in the first line")
@@ -229,8 +304,4 @@ def _csv_rows(
             reason = f"{len(cells)} cells, but {len(keys)} columns: text that holds the separator needs quotation marks"
             problems.add(path, number, reason)
             continue
-        row = Row(number, dict(zip(keys, map(unescape_cell, cells), strict=False)), delimiter)
-        if row.text("label") and not (row.text("id") or row.text("index")):
-            problems.add(path, number, f"a label ({reprlib.repr(row.text('label'))}), but no id")
-            continue
-        yield row
+        yield from _row(path, number, dict(zip(keys, map(unescape_cell, cells), strict=False)), delimiter, problems)

@@ -279,8 +279,12 @@ BAD = {
         '3: not UTF-8 (byte 0xe4): save the file as "CSV UTF-8", or give its `encoding`.',
     ),
     "UTF-16": (
-        "id,label\nimg/1.png,dog\n".encode("utf-16"),
-        '1: not UTF-8 (byte 0xff): save the file as "CSV UTF-8", or give its `encoding`.',
+        "id,label\nimg/1.png,dog\n".encode("utf-16-le"),
+        '1: zero bytes, as in UTF-16 without its mark: save the file as "CSV UTF-8".',
+    ),
+    "cut off UTF-16": (
+        "id,label\nimg/1.png,dog\n".encode("utf-16")[:-1],
+        '2: not UTF-16-LE (byte 0x0a): save the file as "CSV UTF-8", or give its `encoding`.',
     ),
     "taken back": (
         "id,label\nimg/0.png,?\n",

@@ -16,7 +16,7 @@ from lightning_diffal.oracle import FileOracle, Question
         ("query-000.csv.txt", "not of the form query-000.csv"),
         ("query-000.ndjson", "not of the form query-000.jsonl"),
         ("labels.csv", "not of the form query-000.csv"),
-        ("query-000.xlsx", "a workbook: save it as 'CSV UTF-8'"),
+        ("answers.xlsx", "not of the form query-000.xlsx"),
         ("answers.ods", "a workbook: save it as 'CSV UTF-8'"),
         ("query-000.csv.zip", "packed: unpack it"),
     ],

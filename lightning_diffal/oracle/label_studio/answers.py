@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import json
+import re
 import reprlib
 import unicodedata
 from collections import Counter
@@ -14,7 +16,9 @@ from typing import Any, Final
 
 from lightning_diffal.exceptions import AnswerFileError
 from lightning_diffal.labels.marks import PENDING, SKIP
+from lightning_diffal.oracle.label_studio.flat import csv_rows
 from lightning_diffal.oracle.label_studio.tasks import ID, ITEM
+from lightning_diffal.spreadsheets.packed import members
 
 __all__ = [
     "DISPUTED",
@@ -31,6 +35,10 @@ __all__ = [
 DISPUTED: Final = "disputed"
 """What `verdict` says where the annotators do not agree."""
 
+_ZIP = b"PK\x03\x04"
+_NUMBER = re.compile(r"\d+(\.\d*)?([eE]\+?\d+)?")
+_FRACTION = re.compile(r"\.(\d+)")
+_MILLISECONDS = 1e11  # seconds until the year 5138
 _SHOWN = 5  # problems listed in one message
 _NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 
@@ -82,30 +90,46 @@ class AnnotatedTask:
 
 
 def read_export(path: Path, from_name: str) -> list[AnnotatedTask]:
-    """Read a JSON or JSON-MIN export.
+    """Read a JSON, JSON-MIN or CSV export, packed or not.
 
     Args:
         path: of the file.
         from_name: name of the choices in the project's configuration.
 
     Raises:
-        AnswerFileError: not JSON, or no export; says file, place and reason.
+        AnswerFileError: no export; says file, place and reason.
     """
+    content = path.read_bytes()
+    if not content.startswith(_ZIP):
+        return _read_one(content, str(path), path.suffix, from_name)
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        found = [part for part in members(content) if part[0].lower().endswith((".json", ".csv", ".tsv"))]
+    except AnswerFileError as error:
+        raise AnswerFileError(f"{path}: {error}. Nothing was applied.") from None
+    if not found:
+        raise AnswerFileError(f"{path} holds no JSON and no CSV: export as one of them. Nothing was applied.")
+    return [task for name, inner in found for task in _read_one(inner, f"{path}/{name}", Path(name).suffix, from_name)]
+
+
+def _read_one(content: bytes, source: str, suffix: str, from_name: str) -> list[AnnotatedTask]:
+    try:
+        text = content.decode("utf-8-sig")
+        rows = csv_rows(text) if suffix.lower() in (".csv", ".tsv") else json.loads(text)
     except UnicodeDecodeError as error:
-        raise AnswerFileError(f"{path} is not UTF-8 at byte {error.start}. Nothing was applied.") from None
+        raise AnswerFileError(f"{source} is not UTF-8 at byte {error.start}. Nothing was applied.") from None
     except json.JSONDecodeError as error:
         raise AnswerFileError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}). Is it whole, and exported as "
-            "JSON or JSON-MIN? Nothing was applied."
+            f"{source}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}). Is it whole, and exported "
+            "as JSON, JSON-MIN or CSV? Nothing was applied."
         ) from None
+    except csv.Error as error:
+        raise AnswerFileError(f"{source} is not CSV ({error}). Nothing was applied.") from None
     except (ValueError, RecursionError) as error:
-        raise AnswerFileError(f"{path} is not the JSON of an export ({error}). Nothing was applied.") from None
-    tasks, problems = read_tasks(content, str(path), from_name)
+        raise AnswerFileError(f"{source} is not the JSON of an export ({error}). Nothing was applied.") from None
+    tasks, problems = read_tasks(rows, source, from_name)
     others = frozenset[str]().union(*(task.others for task in tasks))
     if others and all(said.choices is None for task in tasks for said in task.annotations):
-        problems.append(f"{path} holds choices of {sorted(others)}, but none of `from_name={from_name!r}`")
+        problems.append(f"{source} holds choices of {sorted(others)}, but none of `from_name={from_name!r}`")
     refuse(problems)
     return tasks
 
@@ -321,11 +345,19 @@ def _together(first: AnnotatedTask, second: AnnotatedTask) -> AnnotatedTask:
 
 
 def _time(value: Any) -> datetime.datetime:
-    if value is None:
+    """A time as text, or as seconds or milliseconds since 1970, as a number or as text."""
+    if value is None or value == "":
         return _NEVER
+    text = str(value).strip()
     try:
-        time = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
+        if not isinstance(value, bool) and _NUMBER.fullmatch(text):
+            seconds = float(text)
+            return datetime.datetime.fromtimestamp(
+                seconds / 1000 if seconds > _MILLISECONDS else seconds, datetime.timezone.utc
+            )
+        whole = _FRACTION.sub(lambda found: f".{found[1][:6]:0<6}", text.replace("Z", "+00:00"))
+        time = datetime.datetime.fromisoformat(whole)
+    except (ValueError, OverflowError, OSError):
         raise MalformedError(f"expected a time, but got {reprlib.repr(value)}") from None
     return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
 

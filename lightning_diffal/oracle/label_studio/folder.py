@@ -10,13 +10,16 @@ from typing import Any
 from lightning_diffal.exceptions import AnswerFileError
 from lightning_diffal.oracle.label_studio.answers import AnnotatedTask, read_export
 from lightning_diffal.oracle.label_studio.tasks import ID
+from lightning_diffal.spreadsheets.unread import is_of_programs
 from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["LabelStudioFolder"]
 
+_READ = (".json", ".csv", ".tsv", ".zip")
+
 
 class LabelStudioFolder:
-    """A folder with `tasks-round-NNN.json`, `label_config.xml` and `exports/*.json`.
+    """A folder with `tasks-round-NNN.json`, `label_config.xml` and exports (JSON, CSV, zipped) in `exports`.
 
     A file of tasks is written once and never changed, so that each can be imported once.
 
@@ -29,7 +32,9 @@ class LabelStudioFolder:
         self.path, self.from_name = path, from_name
 
     def __str__(self) -> str:
-        return f"Label Studio (import {self.path / 'tasks-round-*.json'}, put its exports into {self.path / 'exports'})"
+        unread = [f"not read there: {path.name}" for path in self._exports() if path.suffix.lower() not in _READ]
+        exports = f"{self.path / 'exports'}{' (' + ', '.join(unread) + ')' if unread else ''}"
+        return f"Label Studio (import {self.path / 'tasks-round-*.json'}, put its exports into {exports})"
 
     def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that no file of tasks has, in their order.
@@ -65,8 +70,13 @@ class LabelStudioFolder:
         Raises:
             AnswerFileError: a file that is not an export, or not whole.
         """
-        paths = sorted(self.path.glob("exports/*.json"))
+        paths = [path for path in self._exports() if path.suffix.lower() in _READ]
         return [task for path in paths for task in read_export(path, self.from_name)]
+
+    def _exports(self) -> list[Path]:
+        folder = self.path / "exports"
+        there = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path for path in there if path.is_file() and not is_of_programs(path.name))
 
 
 def _write(path: Path, text: str) -> None:
