@@ -28,6 +28,7 @@ from lightning_diffal.data.summary import pool_html
 from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset, UnlabelledDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
+from lightning_diffal.labels.class_order import kept_in_order
 from lightning_diffal.labels.initial import InitialLabels
 from lightning_diffal.labels.targets import Label, Target
 from lightning_diffal.processes.spawned import Handback
@@ -432,7 +433,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         """Labels and states of all points, for every checkpoint; and what a wrapped data module keeps."""
         if self.train_dataset is None:
             return {}
-        state = {"pool": self.pool.state_dict(), "split": self._split}
+        state = {"pool": self.pool.state_dict(), "split": self._split, "class_names": self.ordered_names}
         return state if self._wrapped is None else {**state, "wrapped": self._wrapped.datamodule.state_dict()}
 
     def has_points_of(self, kept: dict[str, Any]) -> bool:
@@ -465,12 +466,14 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Put labels and states back. Only a fit does: testing an old checkpoint must not take labels away.
 
+        Where the `class_names` come in another order now, labels move by name.
+
         Raises:
-            ResumeError: written for another data set.
+            ResumeError: written for another data set, or for other classes.
         """
         if not state_dict or (self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING):
             return
-        pool, saved = self.pool, state_dict["pool"]
+        pool, saved = self.pool, kept_in_order(state_dict, self.ordered_names)["pool"]
         if saved["n_points"] <= len(pool) and not self.has_points_of(state_dict):
             raise ResumeError(
                 "The checkpoint was written for another split of the training data set: give `random_split` a seeded "

@@ -238,6 +238,14 @@ class LabelledPoints:
         """Names of the classes: `class_names`, or else what the data set calls them."""
         return self.class_names if self.class_names is not None else own_class_names(self.train_dataset, self.target)
 
+    @property
+    def ordered_names(self) -> list[str] | None:
+        """Names of the classes as labels are numbered by them; `None` where classes have numbers only."""
+        names = self.names
+        if names is None or self.num_classes not in (None, len(names)):
+            return None
+        return [str(name) for name in names]
+
     def adopt_names(self, outputs: int | None) -> None:
         """Take names of classes from the data set where nobody gave any, and they are as many as the model's outputs.
 

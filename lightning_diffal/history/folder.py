@@ -74,6 +74,13 @@ class RunFolder:
         return {"run": self.journal.run, "folder": str(self.path.absolute()), "lines": self.journal.position}
 
     @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes in the order by which labels are numbered in this folder, where they have any."""
+        header = self.journal.header
+        names = header["data"].get("class_names") or header.get("class_names")
+        return None if names is None else [str(name) for name in names]
+
+    @property
     def has_state(self) -> bool:
         """Whether a state was kept."""
         return (self.path / STATE).exists()

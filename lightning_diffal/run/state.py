@@ -29,6 +29,7 @@ TRANSITIONS: dict[str, tuple[frozenset[Phase], Phase]] = {
     "ask": (frozenset({"query"}), "answers"),
     "ask_others": (frozenset({"answers"}), "query"),
     "answered": (frozenset({"answers"}), "train"),
+    "retrain": (frozenset({"query"}), "redo"),
 }
 """The phases that each transition may start from, and the phase that it leads to."""
 
@@ -48,6 +49,7 @@ class RunState:
     `ask`          `query`             `answers`  points were chosen
     `ask_others`   `answers`           `query`    all points asked were skipped
     `answered`     `answers`           `train`    enough answers have arrived
+    `retrain`      `query`             `redo`     the weights of the round cannot be used
     ============== =================== ========== ==========================================
 
     Any other transition raises a `TransitionError`. `TRANSITIONS` holds the same table.
@@ -106,6 +108,11 @@ class RunState:
     def redo(self) -> None:
         """The round that trains was cut off; it has to be trained again from its start."""
         self._move("redo")
+
+    def retrain(self) -> None:
+        """The weights of the round that has trained last cannot be used: it has to be trained again."""
+        self._move("retrain")
+        del self.history[-1]
 
     def start_over(self) -> None:
         """Forget half of a first round, so that another model may begin the run."""

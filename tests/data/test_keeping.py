@@ -38,7 +38,7 @@ class TestKeeping:
 
     def test_structure_is_pinned(self):
         state = self.used().state_dict()
-        assert sorted(state) == ["pool", "split"] and state["split"] is None
+        assert sorted(state) == ["class_names", "pool", "split"] and state["split"] is None
         assert len(self.used(dataset=Subset(points(), range(40))).state_dict()["split"]) == 64
 
     def test_reordered_data_set_with_ids(self):

@@ -230,6 +230,7 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "journal",
         "loaders",
         "metrics",
+        "outputs",
         "phase",
         "predictions",
         "pseudo_labels",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_diffal._lightning import lives_for_one_fit, pl
+from lightning_diffal._lightning import lives_for_one_fit, pl, rank_zero_warn
 from lightning_diffal.data.datamodule import ActiveDataModule
+from lightning_diffal.labels.class_order import class_moves
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.resuming.class_order import in_class_order
 from lightning_diffal.run.resuming.sameness import described
 from lightning_diffal.run.state import RunState
 from lightning_diffal.utils.environment import environment
@@ -30,6 +32,7 @@ def run_contents(context: RunContext) -> dict[str, Any]:
         # only the first process writes, whenever it likes: what the others had, it was told before
         "random_states": [random_state(), *context.random_states[1:]],
         "data": context.data.keep(),
+        "outputs": context.data.ordered_names,  # the order in which the weights have learned the classes
         "fingerprint": context.fingerprint,
         "settings": described(context),
         "environment": environment(),
@@ -51,9 +54,27 @@ def restore_run(context: RunContext, saved: Mapping[str, Any], data: ActiveDataM
     """
     position = None
     if data is not None:
+        saved = in_class_order(saved, data.ordered_names)
         data.restore(saved["data"])
         position = data.pool.moved(saved["data"]["pool"])
     context.state = RunState.from_checkpoint(saved, position)
+    if data is not None and class_moves(saved.get("outputs"), data.ordered_names) is not None:
+        _forget_outputs(context.state)
+
+
+def _forget_outputs(state: RunState) -> None:
+    """Weights were kept that have learned the classes in another order: what they would be used for is done again.
+
+    While answers are awaited that is nothing.
+    """
+    rank_zero_warn(
+        "The `class_names` come in another order than when this was kept. Labels moved by name; the weights did not: "
+        f"round {state.round} is trained again where they would count."
+    )
+    if state.phase == "training":
+        state.redo()
+    elif state.phase == "query" and state.history[-1].n_labelled:
+        state.retrain()
 
 
 def hand_back(context: RunContext, trainer: pl.Trainer) -> None:

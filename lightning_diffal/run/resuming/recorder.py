@@ -9,11 +9,13 @@ from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info, rank_z
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import DiffalError, ResumeError
 from lightning_diffal.history.journal import query_event, query_from_event
+from lightning_diffal.labels.class_order import class_moves, moved_event
 from lightning_diffal.labels.events import positions_of
 from lightning_diffal.labels.replay import replay
 from lightning_diffal.labels.targets import parse_label
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.resuming.checkpoint import KEY, restore_run, run_contents
+from lightning_diffal.run.resuming.class_order import in_class_order
 from lightning_diffal.run.resuming.run_folder import open_run_folder
 from lightning_diffal.run.resuming.said_before import said_before
 from lightning_diffal.run.resuming.sameness import warn_of_changes
@@ -67,7 +69,7 @@ class Recorder:
             self.release()
             raise
         # one process writes; another may have written in an earlier fit, or hold a copy of one that did
-        data.pool.observer = None if context.folder is None else context.folder.journal.record
+        data.pool.observer = None if context.folder is None else self._record
 
     def _begin(
         self,
@@ -88,16 +90,11 @@ class Recorder:
                 f"The run was begun with {header['num_classes']} classes, but now there are {data.num_classes}: give "
                 "the model and the data module that it began with."
             )
-        named = header.get("class_names")
-        if named is not None and data.class_names is not None and named != [str(name) for name in data.class_names]:
-            raise ResumeError(
-                f"The run was begun with the `class_names` {named}, but now they are {list(data.class_names)}: every "
-                "label is kept by the position of its class, and would mean another one. Give the names of then, in "
-                "their order."
-            )
+        first = {"class_names": header.get("class_names"), **header["data"]}  # earlier versions kept names here only
+        class_moves(first["class_names"], data.ordered_names)  # refuses others
         if saved is None:
             context.state.seed = header["seed"]
-            data.restore(header["data"])
+            data.restore(first)
         if kept is not None:
             self._restore(kept, module)
             self._say_what_goes_on()
@@ -185,7 +182,7 @@ class Recorder:
                     f"The journal goes on with a query of round {event['round']}, but the run is in round "
                     f"{state.round}: it is not the journal of this checkpoint."
                 )
-            return event, folder.journal.where()
+            return self._as_now(event), folder.journal.where()
 
         found = self.context.ranks.decide(read)
         if found is None:
@@ -206,6 +203,19 @@ class Recorder:
             )
         return query
 
+    def _record(self, event: dict[str, Any]) -> None:
+        """Write a line down, in the order of the classes that the folder began with."""
+        folder, data = self.context.folder, self.context.data
+        assert folder is not None, "it writes"
+        moves = class_moves(data.ordered_names, folder.class_names)
+        folder.journal.record(event if moves is None else moved_event(event, moves))
+
+    def _as_now(self, event: dict[str, Any]) -> dict[str, Any]:
+        """A line in the present order of the classes."""
+        folder, data = self.context.folder, self.context.data
+        moves = None if folder is None else class_moves(folder.class_names, data.ordered_names)
+        return event if moves is None else moved_event(event, moves)
+
     def _note_names(self, event: dict[str, Any]) -> None:
         """Keep the ids of a line's points by where they stood then."""
         if event.get("ids") is not None:
@@ -216,7 +226,7 @@ class Recorder:
         if self.context.folder is not None:
             ids = self.context.data.pool.ids
             names = None if ids is None else [ids[i] for i in query.indices]
-            self.context.folder.journal.record(query_event(query, self.context.state.round, names))
+            self._record(query_event(query, self.context.state.round, names))
 
     def replay_labels(self) -> None:
         """Apply the labels, corrections and skips that the journal says came next, up to a query."""
@@ -241,7 +251,7 @@ class Recorder:
 
         def read() -> tuple[dict[str, Any], str] | None:
             event = None if folder is None else folder.journal.next_event(["answer", "correction", "skip"], round_)
-            return None if folder is None or event is None else (event, folder.journal.where())
+            return None if folder is None or event is None else (self._as_now(event), folder.journal.where())
 
         found = self.context.ranks.decide(read)
         if found is None:
@@ -287,7 +297,9 @@ class Recorder:
         if self.is_behind:
             return
         missed = self.context.ranks.decide(lambda: pool.missed)
-        changes = self.context.ranks.decide(lambda: said_before(pool, self.context.folder))
+        changes = self.context.ranks.decide(
+            lambda: said_before(pool, self.context.folder, self.context.data.ordered_names)
+        )
         pool.missed, pool.given_before, pool.corrected_before, pool.skipped_before = {}, {}, {}, set()
         known = set(pool.labelled_indices.tolist())
         new = {index: label for index, label in missed.items() if index not in known}
@@ -323,6 +335,7 @@ class Recorder:
 
             def save() -> None:
                 if folder is not None:
-                    folder.save({KEY: run_contents(self.context), "state_dict": weights})
+                    contents = in_class_order(run_contents(self.context), folder.class_names)
+                    folder.save({KEY: contents, "state_dict": weights})
 
             ranks.together(save)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightning_diffal.history.folder import RunFolder
+from lightning_diffal.labels.class_order import class_moves, moved_label
 from lightning_diffal.labels.events import positions_of
 from lightning_diffal.labels.pool import LabelledPool
 from lightning_diffal.labels.targets import Label
@@ -25,7 +27,7 @@ class Changes(NamedTuple):
     """One for each point where the run has learned something else since."""
 
 
-def said_before(pool: LabelledPool, folder: RunFolder | None) -> Changes:
+def said_before(pool: LabelledPool, folder: RunFolder | None, names: Sequence[str] | None = None) -> Changes:
     """Compare what a script said before the fit with what the run knows.
 
     A label that the run has had for the point before is not news: answers have replaced it since, and the script was
@@ -34,12 +36,13 @@ def said_before(pool: LabelledPool, folder: RunFolder | None) -> Changes:
     Args:
         pool: of the run, where it stands now.
         folder: its journal says which labels a point has had; `None` where nothing is written.
+        names: of the classes, in their present order.
     """
     said = {**pool.given_before, **pool.corrected_before}
     labelled = set(pool.labelled_indices.tolist())
     now = pool.labels_of(pool.labelled_indices)
     differ = {i: label for i, label in said.items() if i in now and now[i] != label}
-    had = _earlier_labels(pool, folder) if differ else {}
+    had = _earlier_labels(pool, folder, names) if differ else {}
     corrections: dict[int, Label] = {}
     contradictions = []
     for index, label in differ.items():
@@ -63,15 +66,19 @@ def said_before(pool: LabelledPool, folder: RunFolder | None) -> Changes:
     return Changes(corrections, skips, contradictions)
 
 
-def _earlier_labels(pool: LabelledPool, folder: RunFolder | None) -> dict[int, list[Label]]:
+def _earlier_labels(
+    pool: LabelledPool, folder: RunFolder | None, names: Sequence[str] | None
+) -> dict[int, list[Label]]:
     """All labels that points have had in the run."""
     had: dict[int, list[Label]] = {}
     if folder is None:
         return had
+    moves = class_moves(folder.class_names, names)
 
     def note(index: int, label: Any) -> None:
         if label is not None:
-            had.setdefault(index, []).append(tuple(label) if isinstance(label, list) else label)
+            now = label if moves is None else moved_label(label, moves)
+            had.setdefault(index, []).append(tuple(now) if isinstance(now, list) else now)
 
     began = folder.journal.header["data"]["pool"]
     named = None if began["ids"] is None else [began["ids"][str(index)] for index in began["labelled"]]
