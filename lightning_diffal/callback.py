@@ -30,7 +30,7 @@ from lightning_diffal.loop import ActiveCallback, ActiveLearningLoop
 from lightning_diffal.oracle import Oracle
 from lightning_diffal.pseudo_labels.rule import PseudoLabels
 from lightning_diffal.run.context import RunContext
-from lightning_diffal.run.resuming.checkpoint import KEY, hand_back, run_contents, take_from_child
+from lightning_diffal.run.resuming.checkpoint import KEY, hand_back, run_for_checkpoint, take_from_child
 from lightning_diffal.run.resuming.from_checkpoint import put_random_state_back, resume_checkpoint
 from lightning_diffal.run.resuming.recorder import Recorder
 from lightning_diffal.run.rounds import Rounds
@@ -273,14 +273,14 @@ class ActiveLearning(HasSettings, ActiveCallback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the run into the checkpoint, with the labels once more: data module state is keyed by class name."""
+        """Put the run into the checkpoint, with the labels: data module state is keyed by class name."""
         context = self._context
         if not context.has_data:
             return
         if context.state.phase == "training":
             context.state.metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n != "round"}
         checkpoint[KEY] = {
-            **run_contents(context),
+            **run_for_checkpoint(context, checkpoint),
             "stopped": bool(trainer.should_stop),
             "loaders": loader_state(trainer),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 import zipfile
 from collections.abc import Sequence
@@ -17,12 +18,15 @@ from lightning_diffal.history.lines import read_journal
 from lightning_diffal.utils.environment import environment, package_version
 from lightning_diffal.utils.storage.files import remove_temporaries, replacing
 
-__all__ = ["INITIAL", "STATE", "RunFolder", "new_run_id"]
+__all__ = ["INITIAL", "PARTS", "STATE", "RunFolder", "new_run_id", "read_initial"]
 
 STATE = "state.ckpt"
 """The file that holds the state."""
 INITIAL = "initial.ckpt"
 """The file that holds what every round starts from: once, and not again in each state."""
+
+PARTS = ".parts"
+"""How the name of a folder ends that holds weights of a model that is split over processes."""
 
 
 def new_run_id() -> str:
@@ -41,6 +45,8 @@ class RunFolder:
     def __init__(self, path: Path, journal: Journal) -> None:
         self.path = path
         self.journal = journal
+        self.initial_id: str | None = None
+        """Of the initial weights in it, where this process has written or read them."""
 
     @classmethod
     def begin(cls, path: Path, header: dict[str, Any]) -> RunFolder:
@@ -91,12 +97,44 @@ class RunFolder:
         Raises:
             StorageError: it cannot be written; the last one is as it was.
         """
-        run = contents[_KEY]
-        if run["initial_weights"] is not None:
-            if not (self.has_state and (self.path / INITIAL).exists()):
-                self._write(INITIAL, {"run": self.journal.run, "weights": run["initial_weights"]})
-            contents = {**contents, _KEY: {**run, "initial_weights": None, "initial_weights_beside": True}}
-        self._write(STATE, contents)
+        self._write(STATE, {**contents, _KEY: self.without_initial(contents[_KEY], anew=not self.has_state)})
+        self._remove_parts(contents.get("parts"))
+
+    def keep_initial(self, weights: dict[str, Any], parts: dict[str, Any] | None = None) -> None:
+        """Write what every round starts from, once for all states and checkpoints.
+
+        Args:
+            weights: of the model; empty where they are in parts.
+            parts: where they are, for a model that is split over processes.
+        """
+        self.initial_id = secrets.token_hex(8)
+        self._write(INITIAL, {"run": self.journal.run, "id": self.initial_id, "weights": weights, "parts": parts})
+
+    def lacks_initial(self, *, anew: bool) -> bool:
+        """Whether what every round starts from has to be written.
+
+        Args:
+            anew: whether what lies here may be of an earlier start of the run, with other weights.
+        """
+        return (anew and self.initial_id is None) or not self.has_initial
+
+    def without_initial(self, run: dict[str, Any], *, anew: bool = False) -> dict[str, Any]:
+        """The run as a file holds it that can name this folder: its initial weights lie here, once for all of them.
+
+        Args:
+            run: as a checkpoint holds it.
+            anew: whether what lies here may be of an earlier start of the run, with other weights.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        if run["initial_weights"] is None:
+            return run
+        if self.lacks_initial(anew=anew):
+            self.keep_initial(run["initial_weights"])
+        elif self.initial_id is None:
+            self.initial_weights()
+        return {**run, "initial_weights": None, "initial_weights_beside": self.initial_id}
 
     def _write(self, name: str, contents: dict[str, Any]) -> None:
         path = self.path / name
@@ -126,24 +164,66 @@ class RunFolder:
                 f"two of one run together. {_INSTEAD}"
             )
         found: dict[str, Any] = contents
-        if found[_KEY].pop("initial_weights_beside", False):  # states of earlier versions hold them themselves
-            found[_KEY]["initial_weights"] = self._initial_weights()
+        if found[_KEY].get("initial_weights_beside"):  # states of earlier versions hold them themselves
+            initial = self.initial_weights(found[_KEY].pop("initial_weights_beside"))
+            found[_KEY]["initial_weights"], found["initial_parts"] = initial["weights"], initial.get("parts")
         return found
 
-    def _initial_weights(self) -> dict[str, Any]:
-        path = self.path / INITIAL
-        if not path.exists():
-            raise ResumeError(f"{path} is gone, which every round of this run starts from. {_INSTEAD}")
-        kept = load_archive(path, _INSTEAD)
-        if not isinstance(kept, dict) or kept.get("run") != self.journal.run:
-            raise ResumeError(f"{path} is of another run. {_INSTEAD}")
-        weights: dict[str, Any] = kept["weights"]
-        return weights
+    @property
+    def has_initial(self) -> bool:
+        """Whether what every round starts from lies here."""
+        return (self.path / INITIAL).exists()
+
+    def initial_weights(self, id_: str | None = None) -> dict[str, Any]:
+        """What every round starts from, as `read_initial` reads it.
+
+        Args:
+            id_: that a state or a checkpoint names.
+        """
+        found = read_initial(self.path, self.journal.run, id_)
+        self.initial_id = found["id"]
+        return found
+
+    def _remove_parts(self, used: dict[str, Any] | None) -> None:
+        """Take away weights in parts that neither the last state nor the initial weights name."""
+        present = [path for path in self.path.glob(f"*{PARTS}") if path.is_dir()]
+        if not present:
+            return
+        initial = load_archive(self.path / INITIAL, _INSTEAD).get("parts") if self.has_initial else None
+        names = {parts["name"] for parts in (used, initial) if parts}
+        for path in present:
+            if path.name not in names:
+                shutil.rmtree(path, ignore_errors=True)
 
     def clean(self) -> None:
         """Take away what writers left that were killed while they wrote. Only for the one that writes."""
         for name in (STATE, INITIAL, FILENAME, *_FOR_REPORTS):
             remove_temporaries(self.path / name)
+
+
+def read_initial(folder: Path, run: str, id_: str | None = None) -> dict[str, Any]:
+    """What every round of a run starts from: `"weights"`, or where their `"parts"` are, and the `"id"` of them.
+
+    Args:
+        folder: of the run.
+        run: its id.
+        id_: that a state or a checkpoint names; `None` takes whatever is there.
+
+    Raises:
+        ResumeError: the file is gone, damaged, or another than the one that is named.
+    """
+    path = folder / INITIAL
+    if not path.exists():
+        raise ResumeError(f"{path} is gone, which every round of this run starts from. {_INSTEAD}")
+    kept = load_archive(path, _INSTEAD)
+    if not isinstance(kept, dict) or kept.get("run") != run:
+        raise ResumeError(f"{path} is of another run. {_INSTEAD}")
+    if id_ not in (None, kept["id"]):
+        raise ResumeError(
+            f"{path} was written anew since: the run was started again from its first round, with other weights. Go on "
+            f"with what it wrote since then. {_INSTEAD}"
+        )
+    return kept
 
 
 _FOR_REPORTS = ("run.json", "projection.npz", "items.jsonl")

@@ -13,11 +13,14 @@ import pickle
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from lightning_diffal._lightning import pl, restores_late, share_of_data
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, OtherProcessError
@@ -244,6 +247,24 @@ class Ranks:
         with torch.no_grad():
             for buffer, value in zip(module.buffers(), first, strict=True):
                 buffer.copy_(value)
+
+    def save_parts(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+        """Write tensors that are split over the processes, each its own parts.
+
+        Args:
+            tensors: by name, on every process.
+            folder: a new one, which all processes see.
+        """
+        save(tensors, checkpoint_id=folder, process_group=self._group)
+
+    def load_parts(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+        """Read what `save_parts` wrote, split as these tensors are.
+
+        Args:
+            tensors: by name, on every process; they are filled.
+            folder: where it was written.
+        """
+        load(tensors, checkpoint_id=folder, process_group=self._group)
 
     def forget(self) -> None:
         """Hold no process group any longer: the threads of one end only when nobody does. Of no use afterwards."""

@@ -12,10 +12,12 @@ from lightning_diffal.exceptions import ResumeError, TransitionError
 from lightning_diffal.history.history import History, RoundRecord
 from lightning_diffal.samplers.base import Query
 
-__all__ = ["FORMAT", "TRANSITIONS", "Phase", "RunState"]
+__all__ = ["FORMAT", "KNOWN_FORMATS", "TRANSITIONS", "Phase", "RunState"]
 
-FORMAT = 1
-"""Version of what `RunState.to_checkpoint` writes."""
+FORMAT = 2
+"""Version of what `RunState.to_checkpoint` writes; of format 2 the initial weights may lie in the run's folder."""
+KNOWN_FORMATS = (1, 2)
+"""What is read."""
 
 Phase = Literal["train", "redo", "training", "query", "answers"]
 """What comes next: a round from its start; again, since it was cut off; the rest of one; a query; answers to it."""
@@ -197,10 +199,10 @@ class RunState:
         Raises:
             ResumeError: written in a format that this version does not read.
         """
-        if saved.get("format") != FORMAT:
+        if saved.get("format") not in KNOWN_FORMATS:
             raise ResumeError(
                 f"The active learning state in this checkpoint has format {saved.get('format')!r}, and this version of "
-                f"lightning-diffal reads format {FORMAT}: install the version that wrote it."
+                f"lightning-diffal reads formats {KNOWN_FORMATS}: install the version that wrote it."
             )
         values = {name: saved[name] for name in cls.__dataclass_fields__ if name != "history" and name in saved}
         state = cls(history=History.from_state(saved["history"]), **values)

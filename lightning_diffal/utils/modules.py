@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 
-__all__ = ["Unsaved", "is_split", "put_weights", "shrink_towards", "weights_of"]
+__all__ = ["Unsaved", "gathered", "holds_parts", "is_split", "put_weights", "shrink_towards", "weights_of"]
 
 
 class Unsaved:
@@ -81,20 +81,42 @@ def _split_again(module: nn.Module) -> None:
 def weights_of(module: nn.Module) -> dict[str, Any]:
     """A copy of the module's state on the CPU, what it gives as `get_extra_state` with it.
 
-    Of a module that is split over processes the first one gets all of it and the others nothing, so that no device has
-    to hold it: they all have to call this.
+    Of a module that is split over processes each gets its own parts, as `DTensor`s; nobody holds all of it.
     """
     if is_split(module):
         _split_again(module)
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        gathered = get_model_state_dict(module, options=options)
-        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in gathered.items()}
+        parts = get_model_state_dict(module, options=StateDictOptions(cpu_offload=True))
+        return {
+            name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in parts.items()
+        }
     state = module.state_dict()
     weights: OrderedDict[str, Any] = OrderedDict(
         (name, value.detach().cpu().clone() if isinstance(value, Tensor) else copy.deepcopy(value))
         for name, value in state.items()
     )
     return _with_versions(weights, state)
+
+
+def holds_parts(weights: Mapping[str, Any] | None) -> bool:
+    """Whether weights are those of a module that is split over processes, each of which has its own parts."""
+    distributed = sys.modules.get("torch.distributed.tensor")
+    return distributed is not None and any(isinstance(v, distributed.DTensor) for v in (weights or {}).values())
+
+
+def gathered(weights: Mapping[str, Any], *, keeps: bool) -> dict[str, Any]:
+    """Whole tensors out of parts, one after the other. All processes have to call this.
+
+    Args:
+        weights: of `weights_of`.
+        keeps: whether this process wants them; the others hold one at a time.
+    """
+    found: dict[str, Any] = {}
+    for name, value in weights.items():
+        if hasattr(value, "full_tensor"):
+            value = value.to(value.device_mesh.device_type).full_tensor().cpu()
+        if keeps:
+            found[name] = value
+    return found
 
 
 def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
@@ -105,9 +127,10 @@ def put_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
         weights: copied, since a module may keep what it is given.
     """
     strict = bool(getattr(module, "strict_loading", True))
-    if is_split(module):  # what the first process has, whatever the others do
+    if is_split(module):
         _split_again(module)
-        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=strict)
+        whole = not holds_parts(weights)  # then what the first process has, whatever the others do
+        options = StateDictOptions(full_state_dict=whole, broadcast_from_rank0=whole, strict=strict)
         copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in weights.items()}
         set_model_state_dict(module, copies, options=options)
         return
@@ -154,11 +177,21 @@ def shrink_towards(module: nn.Module, weights: Mapping[str, Any], factor: float)
     """
     with torch.no_grad():
         if is_split(module):
-            mixed = weights_of(module)
-            for name in {name for name, _ in module.named_parameters()} & mixed.keys() & weights.keys():
-                mixed[name].mul_(factor).add_(weights[name], alpha=1 - factor)
-            put_weights(module, mixed)
+            _shrink_parts(module, weights, factor)
             return
         for name, parameter in module.named_parameters():
             if name in weights:
                 parameter.mul_(factor).add_(weights[name].to(parameter.device), alpha=1 - factor)
+
+
+def _shrink_parts(module: nn.Module, weights: Mapping[str, Any], factor: float) -> None:
+    """`shrink_towards` for a module that is split: each process changes its own parts."""
+    own = weights_of(module)
+    other = weights
+    if not holds_parts(weights):  # whole ones, of the first process: split as the module is
+        put_weights(module, weights)
+        other = weights_of(module)
+    for name in {name for name, _ in module.named_parameters()} & own.keys() & other.keys():
+        mine, theirs = (part.to_local() if hasattr(part, "to_local") else part for part in (own[name], other[name]))
+        mine.mul_(factor).add_(theirs, alpha=1 - factor)
+    put_weights(module, own)

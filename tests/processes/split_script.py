@@ -128,6 +128,18 @@ def picks(active):
     return [None if r.query is None else r.query.indices.tolist() for r in active.history]
 
 
+def kept(folder):
+    """Whether whole weights lie in a run's folder, and in a checkpoint's account of the run."""
+    state = torch.load(folder / "run" / "state.ckpt", weights_only=True)
+    initial = torch.load(folder / "run" / "initial.ckpt", weights_only=True)
+    checkpoint = folder / "checkpoints" / "round=1-epoch=0.ckpt"
+    checkpoint = checkpoint / "meta.pt" if checkpoint.is_dir() else checkpoint
+    run_ = torch.load(checkpoint, weights_only=True)["active_learning"]
+    parts = {path.name for path in (folder / "run").glob("*.parts")}
+    assert parts == {found["parts"]["name"] for found in (state, initial) if found["parts"]}
+    return [bool(state["state_dict"]), bool(initial["weights"]), bool(run_["initial_weights"]), len(parts)]
+
+
 def write(folder, found):
     (folder / f"rank{rank_of_process()}.json").write_text(json.dumps(found))
 
@@ -161,6 +173,7 @@ def run(folder, layout, _=""):
         "goes on": [r.n_labelled for r in other.history],
         "same start": records_equal(active.history[:2], other.history[:2]),
         "weights": whole(model),
+        "kept": kept(folder / "first"),
     }
     write(folder, found)
 
@@ -195,6 +208,14 @@ def killed(folder, layout, mode):
     trainer.callbacks.append(Kill())
     trainer.fit(model, datamodule=data)
     write(folder, {"picks": picks(active), "weights": whole(model)})
+
+
+def on(folder, layout, max_rounds):
+    """Begun, or gone on with in the same folder, perhaps by other processes."""
+    model, data, active, _, trainer = make(folder, layout, max_rounds=int(max_rounds))
+    torch.manual_seed(99 + trainer.global_rank)
+    trainer.fit(model, datamodule=data)
+    write(folder, {"picks": picks(active), "metrics": active.history[-1].metrics, "weights": whole(model)})
 
 
 def fails(folder, layout, where):

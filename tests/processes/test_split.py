@@ -6,6 +6,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,35 @@ def test_picks_are_those_of_one_process(run):
 def test_checkpoints_and_the_folder_resume_exactly(run):
     assert [found["resumed"] for found in run] == [[True, True, True]] * len(run)
     assert run[0]["goes on"] == [13, 16, 19, 22] and run[0]["same start"]
+
+
+def test_no_file_of_a_split_model_holds_it_as_a_whole(run, request):
+    is_split = LAYOUTS[request.node.callspec.params["run"]] is not None
+    assert run[0]["kept"] == ([False, False, False, 2] if is_split else [True, True, False, 0])
+
+
+@SLOW
+def test_what_lies_in_parts_is_read_by_other_processes_and_checked(tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    assert script(begun, "on", "fsdp2", "1") == 0, (begun / "output.txt").read_text()[-3000:]
+    found = {}
+    for name in ("fsdp2", "ddp", "fsdp2-tensor"):
+        shutil.copytree(begun, tmp_path / name)
+        code = script(tmp_path / name, "on", name, "2")
+        assert code == 0, (tmp_path / name / "output.txt").read_text()[-3000:]
+        found[name] = ranks(tmp_path / name, name)[0]
+    assert found["fsdp2"] == found["ddp"]
+    assert found["fsdp2-tensor"]["picks"] == found["ddp"]["picks"]
+    assert found["fsdp2-tensor"]["metrics"] == pytest.approx(found["ddp"]["metrics"], rel=1e-4)  # sums in another order
+    for change, words in (("flipped", "is damaged"), ("gone", "is gone")):
+        shutil.copytree(begun, tmp_path / change)
+        path = sorted((tmp_path / change / "run").glob("*.parts/__1_0.distcp"))[0]
+        whole = bytearray(path.read_bytes())
+        whole[len(whole) // 2] ^= 4
+        path.write_bytes(whole) if change == "flipped" else path.unlink()
+        assert script(tmp_path / change, "on", "fsdp2", "2") != 0
+        assert f"ResumeError: {path} {words}. Restore it" in (tmp_path / change / "output.txt").read_text()
 
 
 @SLOW

@@ -227,6 +227,7 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "format",
         "history",
         "initial_weights",
+        "initial_weights_beside",
         "journal",
         "loaders",
         "metrics",
@@ -242,7 +243,7 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "steps",
         "stopped",
     ]
-    assert state["format"] == 1 and state["round"] == 1 and state["phase"] == "training"
+    assert state["format"] == 2 and state["round"] == 1 and state["phase"] == "training"
     assert sorted(state["history"][0]) == [
         "classes",
         "labelled",

@@ -13,22 +13,40 @@ from lightning_diffal.run.resuming.class_order import in_class_order
 from lightning_diffal.run.resuming.sameness import described
 from lightning_diffal.run.state import RunState
 from lightning_diffal.utils.environment import environment
+from lightning_diffal.utils.modules import gathered, holds_parts
 from lightning_diffal.utils.seeding import random_state
 
-__all__ = ["KEY", "catch_up_in_child", "hand_back", "restore_run", "run_contents", "take_from_child"]
+__all__ = [
+    "KEY",
+    "catch_up_in_child",
+    "hand_back",
+    "restore_run",
+    "run_contents",
+    "run_for_checkpoint",
+    "take_from_child",
+]
 
 KEY = "active_learning"
 """Where a checkpoint, or the state in a run folder, holds the run."""
 
 
-def run_contents(context: RunContext) -> dict[str, Any]:
+def run_contents(context: RunContext, *, gathers: bool = False) -> dict[str, Any]:
     """The run as a checkpoint holds it.
 
     Args:
         context: the run, in a fit.
+        gathers: what the round started from, where that is in parts; all processes have to call this then. Initial
+            weights in parts are gathered only where no folder holds them.
     """
+    state = context.state.to_checkpoint()
+    if gathers and holds_parts(state["round_weights"]):
+        state["round_weights"] = gathered(state["round_weights"], keeps=context.ranks.is_first)
+    if gathers and holds_parts(state["initial_weights"]):
+        folder = context.folder
+        if not context.ranks.decide(lambda: folder is not None and folder.has_initial):
+            state["initial_weights"] = gathered(state["initial_weights"], keeps=context.ranks.is_first)
     return {
-        **context.state.to_checkpoint(),
+        **state,
         # only the first process writes, whenever it likes: what the others had, it was told before
         "random_states": [random_state(), *context.random_states[1:]],
         "data": context.data.keep(),
@@ -38,6 +56,20 @@ def run_contents(context: RunContext) -> dict[str, Any]:
         "environment": environment(),
         "journal": None if context.folder is None else context.folder.describe(),
     }
+
+
+def run_for_checkpoint(context: RunContext, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The run as Lightning's checkpoints hold it: with what lies in the run's folder, or beside it, only once.
+
+    Args:
+        context: the run, in a fit.
+        checkpoint: as Lightning has it, the state of the data module in it.
+    """
+    contents = run_contents(context, gathers=True)
+    beside = checkpoint.get(type(context.data).__qualname__)
+    if isinstance(beside, dict) and beside.get("pool") == contents["data"]["pool"]:
+        contents["data"]["pool"] = beside["pool"]  # one object, which is written once
+    return contents if context.folder is None else context.folder.without_initial(contents)
 
 
 def restore_run(context: RunContext, saved: Mapping[str, Any], data: ActiveDataModule | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lightning_diffal._lightning import is_rehearsal, pl, rank_zero_info, rank_zero_warn
 from lightning_diffal.data.fingerprint import check_fingerprint
 from lightning_diffal.exceptions import DiffalError, ResumeError
+from lightning_diffal.history.folder import read_initial
 from lightning_diffal.history.journal import query_event, query_from_event
 from lightning_diffal.labels.class_order import class_moves, moved_event
 from lightning_diffal.labels.events import positions_of
@@ -16,11 +18,12 @@ from lightning_diffal.labels.targets import parse_label
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.resuming.checkpoint import KEY, restore_run, run_contents
 from lightning_diffal.run.resuming.class_order import in_class_order
-from lightning_diffal.run.resuming.run_folder import open_run_folder
+from lightning_diffal.run.resuming.parts import read_parts, write_parts
+from lightning_diffal.run.resuming.run_folder import initial_folder, open_run_folder
 from lightning_diffal.run.resuming.said_before import said_before
 from lightning_diffal.run.resuming.sameness import warn_of_changes
 from lightning_diffal.samplers.base import Query
-from lightning_diffal.utils.modules import is_split, put_weights, weights_of
+from lightning_diffal.utils.modules import holds_parts, is_split, put_weights, weights_of
 
 __all__ = ["Recorder"]
 
@@ -48,6 +51,7 @@ class Recorder:
         """
         context, data = self.context, self.context.data
         context.folder, context.is_open, context.journal_ids = None, True, {}
+        self._take_initial_weights(trainer, module, saved)
         if is_rehearsal(trainer) or context.settings.run_dir is False:
             data.pool.observer = None  # an earlier run's, to which these labels do not belong
             return
@@ -55,6 +59,7 @@ class Recorder:
         def find() -> tuple[dict[str, Any], dict[str, Any] | None]:
             place = None if saved is None else saved["journal"]
             context.folder = open_run_folder(context, trainer, place, resumes=saved is not None)
+            context.folder.initial_id = None if saved is None else saved.get("initial_weights_beside")
             check_fingerprint(data, context.folder.journal.header["fingerprint"])
             kept = context.folder.load() if saved is None else None
             if kept is not None:
@@ -99,6 +104,31 @@ class Recorder:
             self._restore(kept, module)
             self._say_what_goes_on()
             warn_of_changes(context, trainer, kept[KEY])
+
+    def _take_initial_weights(
+        self, trainer: pl.Trainer, module: pl.LightningModule, saved: dict[str, Any] | None
+    ) -> None:
+        """Read what every round starts from, where a checkpoint leaves that to the folder of its run.
+
+        Before a folder is made: it would stand where the lost one is put back.
+        """
+        context = self.context
+        if saved is None or context.state.initial_weights is not None or not saved.get("initial_weights_beside"):
+            return
+
+        def read() -> tuple[Path, dict[str, Any]]:
+            folder = initial_folder(context, trainer, saved)
+            return folder, read_initial(folder, saved["journal"]["run"], saved["initial_weights_beside"])
+
+        folder, initial = context.ranks.decide(read)
+        self._put_initial(folder, initial["weights"], initial.get("parts"), module)
+
+    def _put_initial(
+        self, folder: Path | None, weights: dict[str, Any], parts: dict[str, Any] | None, module: pl.LightningModule
+    ) -> None:
+        """Remember what every round starts from."""
+        context = self.context
+        context.state.initial_weights = weights if parts is None else read_parts(context.ranks, folder, parts, module)
 
     def _say_what_goes_on(self) -> None:
         """An explicit `run_dir` continues, and a person who runs a cell again may not think of it."""
@@ -151,9 +181,15 @@ class Recorder:
         return True
 
     def _restore(self, kept: dict[str, Any], module: pl.LightningModule) -> None:
-        restore_run(self.context, kept[KEY], self.context.data)
+        context, folder = self.context, None if self.context.folder is None else self.context.folder.path
+        restore_run(context, kept[KEY], context.data)
+        if kept.get("initial_parts") is not None:
+            self._put_initial(folder, {}, kept["initial_parts"], module)
+        weights = kept["state_dict"]
+        if kept.get("parts") is not None:
+            weights = read_parts(context.ranks, folder, kept["parts"], module)
         try:
-            put_weights(module, kept["state_dict"])
+            put_weights(module, weights)
         except RuntimeError as error:  # torch lists every weight that does not fit
             raise ResumeError(f"The run was begun with another model than this one: {error}") from error
 
@@ -327,15 +363,31 @@ class Recorder:
             module: the model, with the weights that the next query will need.
             first: before anything trains; only where nothing is kept yet.
         """
-        folder, ranks = self.context.folder, self.context.ranks
+        context, folder, ranks = self.context, self.context.folder, self.context.ranks
+        if not ranks.decide(lambda: folder is not None and not (first and folder.has_state)):
+            return
         weights: dict[str, Any] = {}
-        if ranks.decide(lambda: folder is not None and not (first and folder.has_state)):
-            if is_split(module) or folder is not None:
-                weights = weights_of(module)  # of a module that is split, by all processes
+        parts: dict[str, Any] | None = None
+        path = None if folder is None else folder.path
+        if is_split(module):
+            self._keep_initial_parts()
+            parts = write_parts(ranks, path, weights_of(module))
+        elif folder is not None:
+            weights = weights_of(module)
+        contents = run_contents(context, gathers=True)
 
-            def save() -> None:
-                if folder is not None:
-                    contents = in_class_order(run_contents(self.context), folder.class_names)
-                    folder.save({KEY: contents, "state_dict": weights})
+        def save() -> None:
+            if folder is not None:
+                run = in_class_order(contents, folder.class_names)
+                folder.save({KEY: run, "state_dict": weights, "parts": parts})
 
-            ranks.together(save)
+        ranks.together(save)
+
+    def _keep_initial_parts(self) -> None:
+        """Write what every round starts from, where no process holds all of it."""
+        context, folder, initial = self.context, self.context.folder, self.context.state.initial_weights
+        lacks = context.ranks.decide(lambda: folder is not None and folder.lacks_initial(anew=not folder.has_state))
+        if initial is None or not holds_parts(initial) or not lacks:
+            return
+        parts = write_parts(context.ranks, None if folder is None else folder.path, initial)
+        context.ranks.together(lambda: None if folder is None else folder.keep_initial({}, parts))

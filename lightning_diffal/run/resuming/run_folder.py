@@ -7,11 +7,11 @@ from typing import Any
 
 from lightning_diffal._lightning import pl, rank_zero_warn
 from lightning_diffal.exceptions import ConfigurationError, ResumeError
-from lightning_diffal.history.folder import RunFolder, new_run_id
+from lightning_diffal.history.folder import INITIAL, RunFolder, new_run_id
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.utils.storage.files import check_writable
 
-__all__ = ["open_run_folder"]
+__all__ = ["initial_folder", "open_run_folder"]
 
 
 def open_run_folder(
@@ -44,6 +44,33 @@ def open_run_folder(
         return _begin(context, trainer, None if saved is None else saved["run"])
     found.journal.rewind(1 if saved is None else saved["lines"])
     return found
+
+
+def initial_folder(context: RunContext, trainer: pl.Trainer, saved: dict[str, Any]) -> Path:
+    """The folder with the weights that every round starts from, where a checkpoint leaves them to it.
+
+    Args:
+        context: the run.
+        trainer: its `default_root_dir` holds the folders of runs that were given none.
+        saved: the run as the checkpoint holds it, without these weights.
+
+    Raises:
+        ResumeError: they are not there any more.
+    """
+    then, run_dir = saved["journal"], context.settings.run_dir
+    places = [Path(then["folder"])]
+    if "://" not in str(trainer.default_root_dir):
+        places.append(_own(trainer, then["run"]))
+    if run_dir:
+        places.append(Path(run_dir))
+    place = next((path for path in places if (path / INITIAL).exists()), None)
+    if place is None:
+        raise ResumeError(
+            f"The weights that every round of run {then['run']} starts from are in its folder and not in each "
+            f"checkpoint, and {places[0] / INITIAL} is not there: give the folder where it is now as "
+            "`ActiveLearning(run_dir=...)`, or put it back."
+        )
+    return place
 
 
 def _begin(context: RunContext, trainer: pl.Trainer, run: str | None = None) -> RunFolder:
@@ -94,4 +121,9 @@ def _folder(context: RunContext, trainer: pl.Trainer, run: str) -> Path:
             "`ActiveLearning(run_dir=...)`, or `run_dir=False` to keep no journal."
         )
     check_writable(trainer.default_root_dir, "Trainer(default_root_dir=...)")
+    return _own(trainer, run)
+
+
+def _own(trainer: pl.Trainer, run: str) -> Path:
+    """Where a run writes that was given no folder."""
     return Path(trainer.default_root_dir) / "active" / run
