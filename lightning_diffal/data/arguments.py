@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
-from lightning_diffal.labels.class_names import check_names
+from lightning_diffal.labels.class_names import check_names, completed
 
 __all__ = ["check_classes", "check_loading", "check_validation", "check_view", "checked_length"]
 
@@ -64,8 +64,8 @@ def check_classes(num_classes: Any, class_names: Any, target: Any) -> None:
             raise InvalidTypeError(f"Expected argument `class_names` to be a list of names, but got {class_names!r}.")
         if len(set(class_names)) != len(class_names):
             raise ConfigurationError(f"Expected `class_names` to be different, but got {list(class_names)}.")
-        check_names(class_names)
-        if num_classes not in (None, len(class_names)):
+        check_names(completed(class_names, None if num_classes is None else int(num_classes)))
+        if num_classes is not None and num_classes < len(class_names):
             raise ConfigurationError(
                 f"Expected `num_classes` and `class_names` to agree, but got {num_classes} and {len(class_names)}."
             )

@@ -28,6 +28,7 @@ from lightning_diffal.data.summary import pool_html
 from lightning_diffal.data.views import LabelledDataset, NoLabelsYet, PoolDataset, UnlabelledDataset
 from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, split_fingerprint
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
+from lightning_diffal.labels.class_names import completed
 from lightning_diffal.labels.class_order import kept_in_order
 from lightning_diffal.labels.initial import InitialLabels
 from lightning_diffal.labels.targets import Label, Target
@@ -63,7 +64,8 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         val_fraction: share of the labelled points that validate instead of train, chosen by a hash of their
             id, so that a point never changes sides. Excludes `val_dataset`.
         num_classes: default: as many as `class_names`, else as the model has outputs.
-        class_names: names of the classes, for people.
+        class_names: names of the classes, for people. Fewer than `num_classes`: the others are to spare, for classes
+            that people add while they label (see `PageOracle`), and are called "class 7" until then.
         target: where an item holds its label: a position in a tuple; a key of a dict, a field of a named tuple, an
             attribute of an object; or `"auto"`: the first key, field or attribute of `label`, `labels`, `target`,
             `targets`, `y`; else the last of two. In tuples of three fields or more it has to be said, unless
@@ -135,8 +137,9 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         self.initial_labels = initial_labels
         self.stratified = stratified
         self.val_fraction = float(val_fraction)
-        self.num_classes = len(class_names) if class_names is not None else num_classes and int(num_classes)
-        self.class_names = class_names
+        self.n_named = None if class_names is None else len(class_names)
+        self.class_names = None if class_names is None else completed(class_names, num_classes)
+        self.num_classes = num_classes and int(num_classes) if self.class_names is None else len(self.class_names)
         self.target = target
         self.targets = targets
         self.ids = ids

@@ -11,7 +11,7 @@ import numpy as np
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.ids import composed
 
-__all__ = ["check_names", "class_words", "tidy"]
+__all__ = ["check_names", "class_words", "completed", "is_spare", "same_names", "tidy"]
 
 
 def tidy(name: str) -> str:
@@ -47,6 +47,49 @@ def check_names(class_names: Sequence[Any]) -> None:
                 f"Expected `class_names` to be different, but {found[words]!r} and {name!r} are the same."
             )
         found[words] = name
+
+
+def _spare(place: int) -> str:
+    return f"class {place}"
+
+
+def is_spare(name: str) -> bool:
+    """Whether a class may have got this name from `completed`."""
+    word, _, number = name.partition(" ")
+    return word == "class" and number.isdecimal()
+
+
+def completed(class_names: Sequence[str], num_classes: int | None) -> Sequence[str]:
+    """Names for all classes, where some outputs of the model are to spare: those without a name are numbered.
+
+    Args:
+        class_names: of the first classes.
+        num_classes: how many there are; `None`: as many as names.
+
+    Example:
+        >>> completed(["rose", "tulip"], 4)
+        ['rose', 'tulip', 'class 2', 'class 3']
+    """
+    left = range(len(class_names), num_classes or 0)
+    return [*class_names, *map(_spare, left)] if left else class_names
+
+
+def same_names(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether every class still has its name and place, but for those that had no name then, or have none now.
+
+    Example:
+        >>> same_names(["rose", "class 1"], ["rose", "lily"]), same_names(["rose", "lily"], ["lily", "rose"])
+        (True, False)
+        >>> same_names(["class 0", "class 1"], ["class 1", "class 0"])  # these are names that changed places
+        False
+    """
+    if len(before) != len(now):
+        return False
+    for place, (a, b) in enumerate(zip(before, now, strict=True)):
+        gets_one, loses_one = a == _spare(place) and b not in before, b == _spare(place) and a not in now
+        if a != b and not gets_one and not loses_one:
+            return False
+    return True
 
 
 def class_words(label: int | tuple[int, ...], class_names: Sequence[str] | None) -> str:

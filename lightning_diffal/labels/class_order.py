@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.exceptions import ResumeError
-from lightning_diffal.labels.class_names import tidy
+from lightning_diffal.labels.class_names import same_names, tidy
 
 __all__ = ["Moves", "class_moves", "kept_in_order", "moved_event", "moved_label", "moved_predictions"]
 
@@ -19,6 +19,8 @@ Moves = Sequence[int]
 
 def class_moves(then: Sequence[Any] | None, now: Sequence[Any] | None) -> list[int] | None:
     """Where each class is now; `None` where every one is where it was, or names are not known on both sides.
+
+    A class that had no name yet (see `completed`) may have one now.
 
     Args:
         then: names of the classes when labels were kept, in their order.
@@ -35,6 +37,8 @@ def class_moves(then: Sequence[Any] | None, now: Sequence[Any] | None) -> list[i
         return None
     before, after = [tidy(str(name)) for name in then], [tidy(str(name)) for name in now]
     if before == after:
+        return None
+    if same_names(before, after):
         return None
     if sorted(before) != sorted(after):
         raise ResumeError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_diffal.exceptions import ConfigurationError, DiffalError
+from lightning_diffal.labels.class_names import is_spare, tidy
 from lightning_diffal.oracle.page.answers import PointAnswers
 from lightning_diffal.oracle.page.cards import CARDS, PROGRESS, PROJECT, read_lines
 from lightning_diffal.oracle.page.leases import Leases
@@ -280,8 +281,10 @@ class Board:
             limit = self.project.get("num_classes")
             if limit is not None and len(self.classes) >= limit:
                 raise RefusedError(self.project.get("reason") or f"There are {limit} classes, and no more.")
-            if words in self.classes:
+            if tidy(words) in map(tidy, self.classes):
                 raise RefusedError(f"There is a class {words!r} already.")
+            if limit is not None and is_spare(words):
+                raise RefusedError(f"A class that has no name yet is called {words!r}: give this one another name.")
             self.log.append(
                 {"uid": _uid(uid), "action": "class", "name": words, "who": who, "time": round(time.time(), 3)}
             )
@@ -311,10 +314,7 @@ class RunBoard(Board):
         try:
             project = json.loads((folder / PROJECT).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError(
-                f"{folder.parent} does not hold questions for a labelling page: give "
-                "`ActiveLearning(oracle=PageOracle())`, which writes them."
-            ) from None
+            raise ConfigurationError(_without_page(folder.parent)) from None
         except ValueError as error:
             raise ConfigurationError(f"{folder / PROJECT} is not whole: {error}.") from None
         super().__init__(folder, project)
@@ -356,6 +356,18 @@ class RunBoard(Board):
             return (self.folder / "media" / about["file"]).read_bytes(), about["type"]
         except OSError:
             return None
+
+
+def _without_page(run_dir: Path) -> str:
+    """What to do about a run that does not ask on a page."""
+    words = (
+        f"{run_dir} does not hold questions for a labelling page. Run its training again with the same `run_dir` and "
+        "`ActiveLearning(oracle=PageOracle())`: what is open is then asked on a page, and no answer is lost."
+    )
+    tables = sorted((run_dir / "queries").glob("query-*.csv")) or sorted((run_dir / "queries").glob("query-*.jsonl"))
+    if not tables:
+        return words
+    return f"{words} Or, since this run asks through files, fill in the column `label` of {tables[-1]}."
 
 
 def _named(point: PointAnswers) -> list[dict[str, Any]]:

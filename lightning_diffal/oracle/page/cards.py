@@ -14,12 +14,12 @@ from lightning_diffal.utils.storage.files import replacing
 from lightning_diffal.view import Shown
 from lightning_diffal.view.images import encode_png, fitted
 
-__all__ = ["CARDS", "PROGRESS", "PROJECT", "CardWriter", "key_of", "read_lines", "write_json"]
+__all__ = ["CARDS", "EXAMPLE_SIZE", "MEDIA", "PROGRESS", "PROJECT", "CardWriter", "key_of", "read_lines", "write_json"]
 
-CARDS, PROJECT, PROGRESS = "cards.jsonl", "project.json", "progress.json"
+CARDS, PROJECT, PROGRESS, MEDIA = "cards.jsonl", "project.json", "progress.json", "media"
 
 _IMAGE_SIZE = 1024  # pixels of an item
-_EXAMPLE_SIZE = 320  # pixels of a labelled example beside it
+EXAMPLE_SIZE = 320  # pixels of a labelled example beside it
 _LARGE = 300_000  # bytes of a PNG that JPEG would make much smaller: a photograph
 _TEXT = 100_000  # characters
 
@@ -78,7 +78,7 @@ class CardWriter:
         if shown.load_image is not None:
             image = shown.image()
             pixels = list(image.size)
-            content, suffix, media_type = _picture(image, _EXAMPLE_SIZE if is_example else _IMAGE_SIZE)
+            content, suffix, media_type = _picture(image, EXAMPLE_SIZE if is_example else _IMAGE_SIZE)
             media = self._media(name + suffix, media_type, content)
         elif shown.load_audio is not None:
             content, media_type = shown.audio()
@@ -108,7 +108,7 @@ class CardWriter:
         self.known |= {card["key"] for card in new}
 
     def _media(self, name: str, media_type: str, content: bytes) -> dict[str, str]:
-        path = self.folder / "media" / name
+        path = self.folder / MEDIA / name
         if not path.exists():
             with replacing(path) as temporary:
                 temporary.write_bytes(content)

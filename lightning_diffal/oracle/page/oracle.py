@@ -15,6 +15,7 @@ from lightning_diffal.oracle.base import SKIP, Oracle, Question
 from lightning_diffal.oracle.page.answers import Event
 from lightning_diffal.oracle.page.board import RunBoard
 from lightning_diffal.oracle.page.cards import PROGRESS, PROJECT, CardWriter, key_of, write_json
+from lightning_diffal.oracle.page.kept_media import bound_media
 from lightning_diffal.oracle.page.log import FILENAME, AnswerLog
 from lightning_diffal.oracle.page.server import PageServer, is_loopback
 from lightning_diffal.oracle.page.source import make_card
@@ -47,6 +48,10 @@ class PageOracle(Oracle):
     If the training or the server is killed, start it again with the same `run_dir`: address and token stay the same,
     open pages find it again and send what they had kept. `diffal label RUN_DIR` serves the same page without training.
     A label that is changed after it was used is a correction.
+
+    Where the data module says more `num_classes` than `class_names`, and the model has as many outputs, people may add
+    classes on the page; else it says why not. Pictures of answered items are kept smaller once all pictures together
+    take up a gigabyte.
 
     Args:
         host: to serve at. Anything but this machine's own `"127.0.0.1"` lets others on the network in, who then need
@@ -96,7 +101,8 @@ class PageOracle(Oracle):
         self._folder: Path | None = None
         self._log: AnswerLog | None = None
         self._server: PageServer | None = None
-        self._classes: list[str] = []
+        self._n_classes = 0
+        self._n_named = 0
         self._several = False
         self._told: set[str] = set()
         self._stage = ""
@@ -135,7 +141,7 @@ class PageOracle(Oracle):
             )
         for module in ("PIL", "starlette", "uvicorn"):
             require(module, extra="label")
-        names = _class_names(data)
+        names, limit = _class_names(data)
         several = data.pool.is_multilabel if self.multilabel is None else self.multilabel
         _ = show_point(data, 0).thumbnail(64)  # refuses what cannot be shown, before anything trains
         place = folder / FOLDER
@@ -143,18 +149,20 @@ class PageOracle(Oracle):
             "run": run_id,
             "title": self.title or folder.name,
             "classes": names,
-            "num_classes": len(names),
+            "num_classes": limit,
             "multilabel": several,
             "suggest": self.suggest,
-            "reason": f"The model of this run has outputs for its {len(names)} classes only. For another class, begin "
-            "a new run with it in `class_names`; its labels can be taken along as `initial_labels`.",
+            "reason": f"The model of this run has outputs for {limit} classes only. For another class, begin a new run "
+            "with it in `class_names`, or with a larger `num_classes`; its labels can be taken along as "
+            "`initial_labels`.",
         }
-        _check_project(place, project)
+        project["classes"] = begun = _check_project(place, project)
         if self._folder != place:
             self._close()
             write_json(place / PROJECT, project)
             self._folder, self._log = place, AnswerLog(place / FILENAME)
-            self._classes, self._several = names, several
+            self._n_classes, self._several = limit, several
+            self._n_named = len(begun)
             self._serve(place)
 
     def _serve(self, place: Path) -> None:
@@ -191,6 +199,7 @@ class PageOracle(Oracle):
         ids = {index: data.pool.id_of(index) for index in question.indices.tolist()}
         new = [index for index, id_ in ids.items() if key_of(id_) not in writer.known]
         writer.add([make_card(index, question, data, writer) for index in new])
+        bound_media(self._place, {key_of(id_) for id_ in ids.values()})
 
     def answer(self, indices: IntArray, data: ActiveDataModule) -> Mapping[int, Any]:
         """What people said of the points that are open; those in conflict stay open.
@@ -202,7 +211,7 @@ class PageOracle(Oracle):
         Raises:
             AnswerFileError: the file of answers was damaged or changed by hand.
         """
-        self._read()
+        self._read(data)
         return self._found(indices.tolist(), data)
 
     def corrections(self, data: ActiveDataModule) -> Mapping[int, Any]:
@@ -214,7 +223,7 @@ class PageOracle(Oracle):
         Raises:
             AnswerFileError: the file of answers was damaged or changed by hand.
         """
-        self._read()
+        self._read(data)
         pool = data.pool
         labelled = pool.labelled_indices
         bought = labelled[pool.rounds_of(labelled) > 0]
@@ -249,10 +258,14 @@ class PageOracle(Oracle):
             raise ConfigurationError("PageOracle has no page yet: it is served when a fit begins.")
         return self._folder
 
-    def _read(self) -> None:
+    def _read(self, data: ActiveDataModule) -> None:
+        """What was said since, and the names of classes that were added."""
         _ = self._place
         assert self._log is not None, "made with the folder"
         self._log.read()
+        for place, name in enumerate(self._log.answers.classes, start=self._n_named):
+            if isinstance(data.class_names, list) and place < len(data.class_names):
+                data.class_names[place] = name
 
     def _found(self, indices: list[int], data: ActiveDataModule) -> dict[int, Any]:
         assert self._log is not None, "read before"
@@ -266,30 +279,32 @@ class PageOracle(Oracle):
         return found
 
     def _label(self, classes: tuple[int, ...], index: int, data: ActiveDataModule) -> Any:
-        if any(c >= len(self._classes) for c in classes) or (not self._several and len(classes) != 1):
+        if any(c >= self._n_classes for c in classes) or (not self._several and len(classes) != 1):
             raise AnswerFileError(
                 f"{self._place / FILENAME} says {list(classes)} of point {data.pool.id_of(index)!r}, which is not a "
                 "label here: was it changed by hand? Nothing was applied."
             )
-        return tuple(int(c in classes) for c in range(len(self._classes))) if self._several else classes[0]
+        return tuple(int(c in classes) for c in range(self._n_classes)) if self._several else classes[0]
 
 
-def _class_names(data: ActiveDataModule) -> list[str]:
+def _class_names(data: ActiveDataModule) -> tuple[list[str], int]:
+    """Names of the classes that have one, and how many there may be."""
     if data.class_names is not None:
-        return [str(name) for name in data.class_names]
+        return [str(name) for name in data.class_names[: data.n_named]], len(data.class_names)
     if data.num_classes is None:
         raise ConfigurationError(
             "The labelling page needs the names of the classes: give `ActiveDataModule(class_names=...)`."
         )
-    return [str(number) for number in range(data.num_classes)]
+    return [str(number) for number in range(data.num_classes)], data.num_classes
 
 
-def _check_project(place: Path, project: Event) -> None:
-    """A page is one run's, and its answers name classes by their place among the names."""
+def _check_project(place: Path, project: Event) -> list[str]:
+    """A page is one run's, and its answers name classes by their place. Returns the names with which it was begun."""
+    names: list[str] = project["classes"]
     try:
         before = json.loads((place / PROJECT).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return
+        return names
     except ValueError:
         before = {}
     if before.get("run") != project["run"]:
@@ -297,9 +312,16 @@ def _check_project(place: Path, project: Event) -> None:
             f"{place} holds the page of run {before.get('run')}, and this is run {project['run']}: give another "
             "`run_dir`, or that of this run."
         )
+    if before.get("classes") != names:
+        log = AnswerLog(place / FILENAME)
+        log.read()
+        known = [*before.get("classes", []), *log.answers.classes]
+        if len(names) >= len(before.get("classes", [])) and known[: len(names)] == names:
+            return list(before["classes"])  # classes that were added on the page are among the names now
     for name in ("classes", "multilabel"):
         if before.get(name) != project[name]:
             raise ConfigurationError(
                 f"People labelled in {place} with {name}={before.get(name)}, but now it is {project[name]}: go on with "
                 "what the run began with, or begin a new one."
             )
+    return names

@@ -364,7 +364,7 @@ def test_classes_are_added_only_where_there_is_no_model(served, tmp_path):
     client = served[2].enter()
     status, given = client.post("/api/class", uid=uid(1), name="maybe")
     assert status == 409
-    assert "outputs for its 2 classes" in given["error"]
+    assert "outputs for 2 classes" in given["error"]
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
     board = FilesBoard(tmp_path / "out.csv", ["no", "yes"], images=tmp_path / "images")
