@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import partial
 from typing import Any
 
 from lightning_diffal.utils.extras import require
@@ -18,10 +19,19 @@ INK, MUTED, GRID = "#222222", "#6B6B6B", "#E4E4E4"
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure in inches. No window system, and no pyplot state that a user's own figures share."""
+    """A figure in inches. No window system, and no pyplot state that a user's own figures share.
+
+    A notebook shows it where it is the value of a cell: without pyplot nobody else tells it how.
+    """
     figure = require("matplotlib.figure", extra="report").Figure(figsize=(width, height), dpi=160, facecolor="white")
     require("matplotlib.backends.backend_agg", extra="report").FigureCanvasAgg(figure)
+    figure._repr_png_ = partial(_for_notebook, figure)
     return figure
+
+
+def _for_notebook(figure: Any) -> tuple[bytes, dict[str, int]]:
+    """The picture, and how large it is to be: twice as many pixels as that stay sharp on any screen."""
+    return png(figure), {"width": round(figure.get_figwidth() * 80)}
 
 
 def plain_axes(axes: Any, title: str = "", xlabel: str = "") -> None:

@@ -112,6 +112,8 @@ def test_figures_come_back_and_are_written_where_wanted(tmp_path):
     drawn = histories[0].plot(path=tmp_path / "a.png")
     assert isinstance(drawn, figure.Figure)
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["val_acc", "train_loss"]
+    content, about = drawn._repr_png_()  # what a notebook asks for
+    assert content[1:4] == b"PNG" and about == {"width": 576}
     assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
     with pytest.raises(ConfigurationError, match="'nothing'"):
         histories[0].plot(["nothing"])
