@@ -32,9 +32,10 @@ __all__ = [
 
 
 DEFAULT_N_STEPS = 10
-"""Steps of diffusion where nobody says how many; for the evidence see `examples/label_efficiency.md`.
+"""Steps of diffusion where nobody says how many.
 
-Shorter walks leave points of rare classes to the nearest label, and border disputes unseen."""
+Shorter walks leave points of rare classes to the nearest label, and border disputes unseen: on digits with three
+classes thinned to a tenth the paper's criterion had an area of .841 with ten steps and of .816 with three."""
 
 _COLUMNS = 64  # classes diffused at a time: wide enough for the sparse product, thin enough for memory
 

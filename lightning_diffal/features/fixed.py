@@ -22,6 +22,7 @@ from lightning_diffal.features.trees import tensors_of
 __all__ = ["Fixed", "find_fixed"]
 
 _LEAST_LENGTH = 32  # of a vector; fewer numbers are columns of a table, of which some may say nothing
+_LARGEST_LENGTH = 4096  # of a vector; more is no embedding, and a whole data set of such might not fit into memory
 _LARGEST_SIDE = 32  # of an image whose pixels are compared
 _LARGEST_SHARE = 0.5  # of one column in all differences: beyond it the columns have scales of their own
 
@@ -87,13 +88,13 @@ def find_fixed(
             batches[0],
             batches[1:],
             width,
-            accepts=lambda place: (place.name, place.side, place.call) in flow.untrained,
+            accepts=lambda place: (place.name, place.side, place.call) in flow.untrained and _is_short(place.value),
         )
         if cut is not None:
             return Fixed(cut, True, f"the output of {cut.name!r}, which does not train")
     if items is None:
         return None
-    if items.ndim == 2 and items.shape[1] >= _LEAST_LENGTH and not _has_loud_column(items):
+    if items.ndim == 2 and items.shape[1] >= _LEAST_LENGTH and _is_short(items) and not _has_loud_column(items):
         return Fixed(None, False, f"the items, vectors of {items.shape[1]} numbers")
     if items.ndim == 4 and items.shape[1] == 1 and max(items.shape[2:]) <= _LARGEST_SIDE:
         return Fixed(None, False, f"the items, grey images of {items.shape[2]} x {items.shape[3]}")
@@ -128,6 +129,11 @@ def _flow(module: nn.Module, run: Callable[[], Any]) -> _Flow:
         sum(size for size, trains in sizes.values() if not trains),
         sum(size for size, trains in sizes.values() if trains),
     )
+
+
+def _is_short(value: Any) -> bool:
+    """Whether rows made of a value are no longer than embeddings are; places and tokens are averaged first."""
+    return all(tensor.ndim != 2 or tensor.shape[1] <= _LARGEST_LENGTH for tensor in tensors_of(value))
 
 
 def _has_loud_column(items: Tensor) -> bool:

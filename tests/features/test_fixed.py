@@ -95,6 +95,13 @@ class TestFrozenParts:
         found = extract(net)
         assert_same_rows(found["features"], net[:2](inputs()))
 
+    def test_a_long_output_is_not_taken_and_the_one_before_it_is(self):
+        body = nn.Sequential(frozen(nn.Conv2d(1, 600, 7, padding=3)), nn.MaxPool2d(3))
+        net = nn.Sequential(body, nn.Flatten(), nn.Linear(5400, 4), nn.ReLU(), nn.Linear(4, 3))
+        x = torch.randn(10, 1, 9, 9)
+        found = extract(net, TensorDataset(x, classes(10)), initial_labels=[2])
+        assert_same_rows(found["features"], body(x).mean((2, 3)), atol=1e-5)
+
     def test_a_first_layer_that_is_frozen_is_no_backbone(self):
         net = nn.Sequential(
             frozen(nn.Linear(D, 8)), nn.ReLU(), nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(),
@@ -138,6 +145,11 @@ class TestItems:
         loud[:, 5] *= 1000
         found = extract(net, TensorDataset(loud, classes(20)), initial_labels=[3])
         assert_same_rows(found["features"], net[:2](loud), rtol=1e-4)
+
+    def test_long_vectors_do_not_count(self):
+        x, net = torch.randn(8, 5000), net_of(5000)
+        found = extract(net, TensorDataset(x, classes(8)), initial_labels=[3])
+        assert_same_rows(found["features"], net[:2](x), atol=1e-4)
 
     def test_small_grey_images(self):
         x, net = torch.randn(20, 1, 6, 6), net_of(36, flat=False)
