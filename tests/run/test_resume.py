@@ -254,7 +254,7 @@ def test_checkpoint_is_plain_and_its_structure_is_known(tmp_path):
         "seed",
         "stop_reason",
     ]
-    assert sorted(state["data"]) == ["pool", "split"]
+    assert sorted(state["data"]) == ["class_names", "pool", "split"]
     assert sorted(state["data"]["pool"]) == [
         "ids",
         "labelled",
