@@ -11,7 +11,15 @@ from torch.utils.data import IterableDataset
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
 from lightning_diffal.labels.class_names import check_names, completed
 
-__all__ = ["check_classes", "check_loading", "check_validation", "check_view", "checked_length"]
+__all__ = [
+    "as_names",
+    "check_classes",
+    "check_indexed",
+    "check_loading",
+    "check_validation",
+    "check_view",
+    "checked_length",
+]
 
 _OWN_SAMPLING = ("sampler", "batch_sampler", "dataset", "batch_size", "num_workers", "collate_fn", "generator")
 
@@ -60,6 +68,8 @@ def check_classes(num_classes: Any, class_names: Any, target: Any) -> None:
     if num_classes is not None and num_classes < 1:
         raise ConfigurationError(f"Expected argument `num_classes` to be at least 1, but got {num_classes}.")
     if class_names is not None:
+        if isinstance(class_names, Sequence) and not len(class_names):
+            raise ConfigurationError("Expected argument `class_names` to hold at least one name, but it is empty.")
         if isinstance(class_names, str) or not isinstance(class_names, Sequence):
             raise InvalidTypeError(f"Expected argument `class_names` to be a list of names, but got {class_names!r}.")
         if len(set(class_names)) != len(class_names):
@@ -80,17 +90,7 @@ def checked_length(dataset: Any, name: str) -> int:
     """The length of a data set whose items can be asked for by position; anything else is refused."""
     if dataset is None:
         raise ConfigurationError(f"No `{name}`: give it to ActiveDataModule, or set `self.{name}` in `setup`.")
-    if hasattr(dataset, "columns") and hasattr(dataset, "iloc"):
-        raise InvalidTypeError(
-            f"Expected `{name}` to give one item for each position, but got a {type(dataset).__name__}, which is asked "
-            "by columns: give a Dataset over its rows, for numbers such as `TensorDataset(torch.tensor("
-            "df[columns].to_numpy(dtype='float32')))`, for texts `df['text'].tolist()`; its labels go into `targets`."
-        )
-    if isinstance(dataset, Mapping):
-        raise InvalidTypeError(
-            f"Expected `{name}` to give one item for each position, but got a {type(dataset).__name__}, which is asked "
-            "by keys: give a list of its values, with its keys as `ids`."
-        )
+    check_indexed(dataset, name)
     if isinstance(dataset, IterableDataset):
         raise InvalidTypeError(
             f"Expected `{name}` to be a map-style data set, but got the IterableDataset {type(dataset).__name__}: "
@@ -104,3 +104,24 @@ def checked_length(dataset: Any, name: str) -> int:
     if len(dataset) == 0:
         raise ConfigurationError(f"Expected `{name}` to hold at least one item, but it is empty.")
     return len(dataset)
+
+
+def as_names(class_names: Any) -> Any:
+    """Class names as a list, where they come as an array, or as a column or the index of a data frame."""
+    is_column = hasattr(class_names, "tolist") and getattr(class_names, "ndim", 0) == 1
+    return list(class_names.tolist()) if is_column else class_names
+
+
+def check_indexed(dataset: Any, name: str) -> None:
+    """Refuse what gives columns or values by key where an item is asked for by its position."""
+    if hasattr(dataset, "columns") and hasattr(dataset, "iloc"):
+        raise InvalidTypeError(
+            f"Expected `{name}` to give one item for each position, but got a {type(dataset).__name__}, which is asked "
+            "by columns: give a Dataset over its rows, for numbers such as `TensorDataset(torch.tensor("
+            "df[columns].to_numpy(dtype='float32')))`, for texts `df['text'].tolist()`; its labels go into `targets`."
+        )
+    if isinstance(dataset, Mapping):
+        raise InvalidTypeError(
+            f"Expected `{name}` to give one item for each position, but got a {type(dataset).__name__}, which is asked "
+            "by keys: give a list of its values, with its keys as `ids`."
+        )

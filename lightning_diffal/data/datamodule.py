@@ -21,7 +21,14 @@ from lightning_diffal._lightning import (
     rank_zero_warn,
     share_hyperparameters,
 )
-from lightning_diffal.data.arguments import check_classes, check_loading, check_validation, check_view
+from lightning_diffal.data.arguments import (
+    as_names,
+    check_classes,
+    check_indexed,
+    check_loading,
+    check_validation,
+    check_view,
+)
 from lightning_diffal.data.labelled_points import LabelledPoints
 from lightning_diffal.data.left_over import LeftOverBatchSampler
 from lightning_diffal.data.summary import pool_html
@@ -126,10 +133,13 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        class_names = as_names(class_names)
         check_classes(num_classes, class_names, target)
         check_view(view)
         check_validation(val_fraction, val_dataset)
         check_loading(batch_size, pool_batch_size, loader_kwargs)
+        for name, dataset in (("val_dataset", val_dataset), ("test_dataset", test_dataset)):
+            check_indexed(dataset, name)
         self.train_dataset = train_dataset
         self.val_dataset = val_dataset
         self.test_dataset = test_dataset

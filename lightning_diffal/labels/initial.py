@@ -13,7 +13,7 @@ from lightning_diffal.labels.targets import Label, parse_label
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.seeding import generator_of
 
-__all__ = ["InitialLabels", "check_targets", "draw_initial", "initial_points"]
+__all__ = ["InitialLabels", "check_targets", "draw_initial", "initial_points", "is_missing"]
 
 InitialLabels = int | Iterable[int] | Mapping[int, Any]
 
@@ -67,6 +67,8 @@ def initial_points(
             "Expected argument `initial_labels` to be a number of points, a list of indices or labels by index, "
             f"but got {initial!r}."
         )
+    if isinstance(initial, np.ndarray) and not initial.ndim and initial.dtype.kind in "iu":
+        initial = int(initial)
     if not isinstance(initial, int | np.integer):
         indices = as_indices(initial, n_points, "initial_labels")
     elif 0 <= initial <= n_points:
@@ -100,7 +102,7 @@ def _by_index(initial: Any) -> dict[Any, Any] | None:
 
 
 def _given_label(index: Any, value: Any, num_classes: int | None, class_names: Sequence[str] | None) -> Label:
-    if value is None or value != value:  # NaN, as data frames have it
+    if is_missing(value):
         raise InvalidLabelError(
             f"Point {index} has no label in `initial_labels` (it is {value!r}): leave the point out."
         )
@@ -108,6 +110,23 @@ def _given_label(index: Any, value: Any, num_classes: int | None, class_names: S
         return parse_label(value, num_classes, class_names)
     except InvalidLabelError as error:
         raise InvalidLabelError(f"Point {index} in `initial_labels`: {error}") from None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value says that there is none: `None`, NaN, NaT, and `pandas.NA`, which is not equal to anything.
+
+    Example:
+        >>> is_missing(float("nan")), is_missing(0), is_missing([1, 0])
+        (True, False, False)
+    """
+    if value is None:
+        return True
+    if np.ndim(value) or isinstance(value, str):
+        return False
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError, RuntimeError):  # pandas.NA says neither
+        return True
 
 
 def draw_initial(size: int, n_points: int, seed: int, targets: IntArray | None = None) -> IntArray:
@@ -166,6 +185,14 @@ def check_targets(
         )
     if array.ndim == 1 and array.dtype.kind in "UO":
         return np.array([parse_label(value, num_classes, class_names) for value in array], dtype=np.int64)
+    if array.ndim == 1 and array.dtype.kind == "f":
+        gaps = int(np.isnan(array).sum())
+        if gaps:
+            raise InvalidLabelError(
+                f"Expected argument `targets` to hold a label for each point, but {gaps} are NaN: give the labels that "
+                "are known as `initial_labels={index: label}`, and no `targets`."
+            )
+        array = array.astype(np.int64) if (np.mod(array, 1) == 0).all() else array  # as data frames hold classes
     if array.dtype.kind not in "iub" and not (array.dtype.kind == "f" and np.isin(array, (0, 1)).all()):
         raise InvalidLabelError(f"Expected argument `targets` to hold integer classes, but got {array.dtype}.")
     array = array.astype(np.int64)

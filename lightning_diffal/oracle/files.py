@@ -121,8 +121,8 @@ class FileOracle(Oracle):
             ) from None
         self.folder = None if folder is None else Path(folder)
         self.format = format
-        self.timeout = timeout
-        self.poll_seconds = poll_seconds
+        self.timeout = None if timeout is None else float(timeout)
+        self.poll_seconds = float(poll_seconds)
         self.multilabel = multilabel
         self.cannot_tell = tuple(cannot_tell)
         self.encoding = encoding

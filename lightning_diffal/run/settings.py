@@ -165,7 +165,7 @@ def _head(name: str, value: Any) -> str | None:
 
 def _reset(name: str, value: Any) -> Any:
     check_reset(value)
-    return value
+    return value if isinstance(value, str) else float(value)
 
 
 def _run_dir(name: str, value: Any) -> Any:

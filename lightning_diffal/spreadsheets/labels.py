@@ -15,7 +15,7 @@ from lightning_diffal.labels.class_names import tidy
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.labels.missing import missing_mark
 from lightning_diffal.labels.targets import Label
-from lightning_diffal.spreadsheets.numbers import AmbiguousNumberError, whole_number
+from lightning_diffal.spreadsheets.numbers import AmbiguousNumberError, is_numeric, whole_number
 from lightning_diffal.spreadsheets.read import Row
 
 __all__ = ["CANNOT_TELL", "LabelReader", "holds_several", "is_vector", "label_cell", "parts_of", "read_label"]
@@ -135,6 +135,11 @@ class LabelReader:
 
     def _named(self, text: str, delimiter: str) -> int:
         alike = self._folded.get(text.casefold(), [])
+        if not self.classes_known and is_numeric(text) and _number_or_none(text) is None:
+            raise InvalidLabelError(
+                f"{text!r} may be a number that a locale or a program wrote its own way: write a whole number without "
+                "separators, or give `class_names` if it is a class"
+            )
         if text in self.names and (self.classes_known or len(alike) == 1):
             return self.names[text]
         if len(alike) > 1:

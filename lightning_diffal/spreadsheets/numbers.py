@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["AmbiguousNumberError", "plain_digits", "whole_number"]
+__all__ = ["AmbiguousNumberError", "is_numeric", "plain_digits", "whole_number"]
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 _QUOTES = "\u2019\u02bc\uff07"
@@ -20,6 +20,7 @@ _PUNCTUATION = {
 _INTEGER = re.compile(r"([+-]?\d{1,18})[.,]?")
 _ZEROS = re.compile(r"([+-]?\d{1,18})[.,]0+")
 _GROUPED = re.compile(r"([+-]?[1-9]\d{0,2}(?:([ '.,])\d{3})(?:\2\d{3})*)(?:([.,])0*)?")
+_NUMERIC = re.compile(r"[+-]*\s*\d[\d.,'_ ]*([eE][+-]?\d+)?\s*%?|[+-]?[.,]\d+")
 _SCIENTIFIC = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]?\d+")
 
 
@@ -71,6 +72,17 @@ def whole_number(text: str, delimiter: str = ",", below: int | None = None) -> i
     if _SCIENTIFIC.fullmatch(plain):
         raise AmbiguousNumberError(f"{text!r} may have been rounded: write the number with all its digits")
     return None
+
+
+def is_numeric(text: str) -> bool:
+    r"""Whether a cell is written as a number of any kind: a fraction, a share, a number with separators.
+
+    Example:
+        >>> [is_numeric(text) for text in ("0,5", "\u00bd", "1E0", "12%", "3 cats", "1-2")]
+        [True, True, True, True, False, False]
+    """
+    plain = plain_digits(text)
+    return _NUMERIC.fullmatch(plain) is not None or (len(plain) == 1 and unicodedata.numeric(plain, None) is not None)
 
 
 def _grouped(text: str, found: re.Match[str], delimiter: str, below: int | None) -> int | None:

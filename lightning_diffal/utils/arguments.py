@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
@@ -36,7 +36,8 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def check_reset(reset: Any) -> None:
     """How the weights of a round begin."""
-    if reset not in ("initial", "warm") and not (isinstance(reset, float) and 0.0 < reset < 1.0):
+    is_share = isinstance(reset, Real) and not isinstance(reset, bool) and 0.0 < float(reset) < 1.0
+    if not is_share and reset not in ("initial", "warm"):
         raise ConfigurationError(
             f"Expected argument `reset` to be 'initial', 'warm' or a float between 0 and 1, but got {reset!r}."
         )
@@ -52,7 +53,7 @@ def check_waiting(timeout: Any, poll_seconds: Any) -> None:
     """How long an oracle is waited for, `None` for ever, and how long between two looks."""
     for name, value, least in (("timeout", timeout, 0.0), ("poll_seconds", poll_seconds, 0.01)):
         unlimited = name == "timeout" and value is None
-        if not unlimited and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
+        if not unlimited and (isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= least):
             raise ConfigurationError(
                 f"Expected argument `{name}` to be a number of seconds of at least {least:g}, but got {value!r}."
             )

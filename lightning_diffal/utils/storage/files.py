@@ -38,6 +38,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: the file to write.
 
+    Raises:
+        StorageError: the path cannot be written, or the disk is full.
+
     Yields:
         The path to write to, on the same file system and with the same suffix.
 
@@ -51,7 +54,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         'round'
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{target} could not be written: {error.strerror}. Give another folder.") from error
+    if target.is_dir():
+        raise StorageError(f"{target} could not be written: it is a folder. Give the name of a file in it.")
     # Not tempfile.mkstemp: its files are readable by their owner only, and would stay so.
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
     try:
@@ -64,6 +72,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
             raise StorageError(f"{target} could not be written: {error.strerror}. Make room, and run again.") from error
+        if isinstance(error, PermissionError) and not isinstance(error, StorageError):
+            raise StorageError(
+                f"{target} could not be written: {error.strerror}. Close the program that holds it, see to its "
+                "permissions, or give another name."
+            ) from error
         raise
 
 
