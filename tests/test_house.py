@@ -61,7 +61,7 @@ def test_all_names_in_all_exist():
 
 def test_no_module_hides_behind_an_underscore():
     hidden = {path.stem for path in PACKAGE.rglob("_*.py")} - {"__init__", "__main__"}
-    assert hidden == {"_lightning", "_namespace"}
+    assert hidden == {"_namespace"}
 
 
 def test_no_test_file_is_longer_than_five_hundred_lines():
