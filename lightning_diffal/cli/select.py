@@ -69,7 +69,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("-n", "--query-size", type=count, default=10, help="how many points to choose (default: 10)")
     parser.add_argument("--out", type=Path, default=Path("query.csv"), help="CSV or .jsonl (default: query.csv)")
-    parser.add_argument("--ids", type=Path, help="a name for each point: one a line, or a CSV with a column `id`")
+    parser.add_argument(
+        "--ids",
+        type=Path,
+        help="a name for each point: one a line, or a CSV with a column `id`, and `text` or `path` for people",
+    )
     parser.add_argument("--pending", type=Path, nargs="+", default=[], metavar="FILE", help="points asked already")
     parser.add_argument("--class-names", nargs="+", metavar="NAME", help="all classes (default: those in the labels)")
     parser.add_argument("--sampler", choices=list(_SAMPLERS), default="diffusion", help="(default: diffusion)")
@@ -113,7 +117,10 @@ def _run(options: argparse.Namespace) -> int:
     chosen.write(options.out)
     if len(chosen.query) < options.query_size:
         print(f"Asked for {options.query_size:,} points, but only {len(chosen.query):,} were left to choose from.")
-    print(f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time.")
+    print(
+        f"{chosen}\nFill in the column `label` of {options.out}, and give it with --labels next time; or label in the "
+        f"browser: diffal label {options.out} --classes A,B --out labels.csv"
+    )
     return 0
 
 

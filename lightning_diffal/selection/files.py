@@ -189,12 +189,12 @@ def read_pending(paths: Sequence[Path], points: PointReader) -> set[int]:
     return found
 
 
-def read_ids(path: Path, n_points: int) -> list[str]:
-    """Names of all points.
+def read_ids(path: Path, n_points: int) -> tuple[list[str], list[dict[str, str]]]:
+    """Names of all points, and what shows them to people.
 
     Args:
         path: a table with a column `id`, or a text with one a line. A column `index` says whose ids they are; without,
-            the rows stand in the order of the points.
+            the rows stand in the order of the points. What columns `text` and `path` hold goes into the query file.
         n_points: how many there have to be.
 
     Raises:
@@ -213,9 +213,11 @@ def read_ids(path: Path, n_points: int) -> list[str]:
             raise ConfigurationError(f"{path}: expected each index from 0 to {len(rows) - 1} once in column `index`.")
         rows = [of_index[index] for index in range(len(rows))]
     try:
-        return unique_ids([row.text("id") for row in rows], n_points)
+        names = unique_ids([row.text("id") for row in rows], n_points)
     except InvalidIndexError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+    shown = {name for row in rows for name in ("path", "text") if row.text(name)}
+    return names, [{name: row.text(name) for name in shown} for row in rows]
 
 
 def _names(path: Path, problems: Problems) -> list[Row]:

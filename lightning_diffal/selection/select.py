@@ -104,7 +104,8 @@ def select_from_files(
         labels: CSV or JSON lines with columns `id` or `index` and `label`, among them query files that were filled in:
             of these a row without a label counts as asked and not answered. Without any label the choice covers the
             data.
-        ids: a name for each point: one a line, or a CSV with a column `id`. Default: positions are the names.
+        ids: a name for each point: one a line, or a CSV with a column `id`. Its columns `text` and `path`, if any, go
+            into the query file, so that people see what they label. Default: positions are the names.
         pending: further points asked already: one id per line, or a CSV with a column `id` or `index`.
         key: of the array in an `.npz` that holds several, or of the column in a Parquet file.
         class_names: of all classes. Default: those that stand in `labels`, or numbers where all are numbers.
@@ -145,7 +146,7 @@ def select_from_files(
     elif sampler.backend == "auto" and len(matrix) > _LARGE and not has_faiss():
         sampler = copy.copy(sampler)  # pynndescent compiles longer than all of this takes
         sampler.backend = partial(projected_search, metric=sampler.metric)
-    names = None if ids is None else read_ids(Path(ids), len(matrix))
+    names, contents = (None, None) if ids is None else read_ids(Path(ids), len(matrix))
     points = PointReader(len(matrix), names)
     known = read_labels([Path(path) for path in labels], points, class_names)
     waiting = known.open_points | read_pending([Path(path) for path in pending], points)
@@ -171,7 +172,8 @@ def select_from_files(
     with stages.used(), keeping_graphs(None if work is None else Path(work)):
         query = sampler.select(data, size, generator_of(seed, _SELECTION, len(labelled)))
     id_of: Callable[[int], str] = str if names is None else names.__getitem__
-    rows = query_rows(query.indices.tolist(), query, id_of, known.labels.get, known.class_names)
+    content: Callable[[int], dict[str, str]] = (lambda _: {}) if contents is None else contents.__getitem__
+    rows = query_rows(query.indices.tolist(), query, id_of, known.labels.get, known.class_names, content)
     return Selection(query, rows, data, known.class_names)
 
 

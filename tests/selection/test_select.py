@@ -8,6 +8,8 @@ import pytest
 
 from lightning_diffal.cli import main
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.oracle.page.files_board import FilesBoard
+from lightning_diffal.oracle.page.source import reason_words
 from lightning_diffal.samplers import CoreSetSampler, DiffusionSampler, MarginSampler
 from lightning_diffal.selection.select import select_from_files
 
@@ -55,7 +57,8 @@ def test_rounds(folder, capsys):
     assert select(*ids, "-n", 6, "--out", "q1.csv") == 0
     assert capsys.readouterr().out == (
         "0 of 60 points are labelled; 6 chosen out of 60 (6 for exploration, 0 for refinement).\n"
-        "Fill in the column `label` of q1.csv, and give it with --labels next time.\n"
+        "Fill in the column `label` of q1.csv, and give it with --labels next time; or label in the browser: diffal "
+        "label q1.csv --classes A,B --out labels.csv\n"
     )
     first = fill(folder / "q1.csv", lambda i: "'" + NAMES[i % 3] if i % 3 == 2 else NAMES[i % 3])
     assert len({i % 3 for i in first}) == 3 and len(first) == 6
@@ -132,6 +135,29 @@ def test_a_query_file_with_labels_is_not_replaced(folder, capsys):
     (folder / "other.csv").write_text("id,label\n")
     (folder / "notes.csv").write_text("my notes\n")
     assert select("-n", 3, "--out", "notes.csv") == 1 and (folder / "notes.csv").read_text() == "my notes\n"
+
+
+def test_texts_are_chosen_labelled_on_the_page_and_read_again(folder, capsys):
+    lines = "".join(f'{i},"<b>sentence</b> {i}, of {NAMES[i % 3]}"\n' for i in range(N))
+    (folder / "texts.csv").write_text(f"id,text\n{lines}")
+    assert select("--ids", "texts.csv", "-n", 6, "--out", "q1.csv") == 0
+    board = FilesBoard(folder / "labels.csv", NAMES[:2], query=folder / "q1.csv")
+    for n in range(6):
+        card = board.next("ann", frozenset())
+        index = int(card["id"])
+        assert card["kind"] == "text" and card["text"] == f"<b>sentence</b> {index}, of {NAMES[index % 3]}"
+        assert card["why"] == reason_words("exploration")
+        given = {"action": "skip"} if index % 3 == 2 else {"action": "label", "label": [index % 3]}
+        board.answer("ann", {"uid": f"{n:016d}", "key": card["key"], "base": 0, **given})
+    board.close()
+    answered = {int(row["id"]): row["label"] for row in table(folder / "labels.csv")}
+    assert all(label == ("?" if i % 3 == 2 else NAMES[i % 3]) for i, label in answered.items())
+    capsys.readouterr()
+    again = ["--ids", "texts.csv", "--class-names", *NAMES[:2], "--labels", "labels.csv", "-n", 6]
+    assert select(*again, "--out", "q2.csv") == 0
+    n_labels = sum(label != "?" for label in answered.values())
+    assert f"{n_labels} of 60 points are labelled as ape, bee; 6 chosen out of 54" in capsys.readouterr().out
+    assert not {row["id"] for row in table(folder / "q2.csv")} & {str(i) for i in answered}
 
 
 def test_an_index_says_whose_ids_they_are(folder):

@@ -12,6 +12,7 @@ from typing import Any
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.oracle.page.board import Board, labelled
 from lightning_diffal.oracle.page.cards import PROJECT, key_of, write_json
+from lightning_diffal.oracle.page.source import reason_words
 from lightning_diffal.spreadsheets.read import Problems, Row, read_table
 from lightning_diffal.utils.storage.files import write_csv
 from lightning_diffal.view import ItemView, Shown, Thumbnails
@@ -88,8 +89,9 @@ class FilesBoard(Board):
         name = next((n for n in (id_, row.text("path")) if n in self._paths), None)
         if name is None and not text:
             raise ConfigurationError(
-                f"{query}, line {row.line}: {id_!r} has no text, and is not a file in the folder given with --images. "
-                "Give the folder in which it lies."
+                f"{query}, line {row.line}: {id_!r} has nothing to show: it is not a file in the folder given with "
+                "--images, and has no column `text`. Give the folder in which the files lie, or that column (`diffal "
+                "select` takes it over from its --ids table)."
             )
         names = {c: place for place, c in enumerate(self.project["classes"])}
         suggested = [part for part in row.text("suggested_label").split("|") if part in names]
@@ -99,7 +101,7 @@ class FilesBoard(Board):
             card["confidence"] = float(row.text("confidence"))
         except ValueError:
             card["confidence"] = None
-        card["why"] = row.text("why")
+        card["why"] = reason_words(row.text("why") or None)
         nearest, label = row.text("nearest_id"), row.text("nearest_label")
         if nearest and label and all(part in names for part in label.split("|")):
             shown = self._card(nearest, {}, nearest if nearest in self._paths else None)
