@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from lightning_diffal.exceptions import ConfigurationError
-    from lightning_diffal.oracle.page.server import PageServer, is_loopback
+    from lightning_diffal.oracle.page.server import PageServer, exposure, is_loopback
     from lightning_diffal.utils.extras import require
 
     for module in ("PIL", "starlette", "uvicorn"):
@@ -67,11 +67,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"This is served already:\n{server.address}", flush=True)
         return 0
     if not is_loopback(options.host):
-        print(
-            f"Warning: the page is served at {options.host}, where others on the network reach it. Whoever has the "
-            "address with its token sees the data and labels; the connection is not encrypted.",
-            file=sys.stderr,
-        )
+        print(f"Warning: {exposure(options.host)}", file=sys.stderr)
     print(f"Label here (Ctrl-C ends it):\n{server.address}", flush=True)
     if not options.no_browser:
         server.open_browser()

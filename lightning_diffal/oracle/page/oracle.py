@@ -17,7 +17,7 @@ from lightning_diffal.oracle.page.board import RunBoard
 from lightning_diffal.oracle.page.cards import PROGRESS, PROJECT, CardWriter, key_of, write_json
 from lightning_diffal.oracle.page.kept_media import bound_media
 from lightning_diffal.oracle.page.log import FILENAME, AnswerLog
-from lightning_diffal.oracle.page.server import PageServer, is_loopback
+from lightning_diffal.oracle.page.server import PageServer, exposure, is_loopback
 from lightning_diffal.oracle.page.source import make_card
 from lightning_diffal.utils.aliases import IntArray
 from lightning_diffal.utils.arguments import check_waiting
@@ -170,10 +170,7 @@ class PageOracle(Oracle):
         serves = server.start()
         self._server = server
         if serves and not is_loopback(self.host):
-            rank_zero_warn(
-                f"The labelling page is served at {self.host}, where others on the network reach it. Whoever has its "
-                "address with the token sees the data and labels; the connection is not encrypted."
-            )
+            rank_zero_warn(exposure(self.host))
         before = "Label here:" if serves else "Another process serves this run's page already:"
         print(f"\n{before}\n{server.address}\n", flush=True)  # noqa: T201  # on a line of its own, wherever logs go
         if serves and self.opens_browser:

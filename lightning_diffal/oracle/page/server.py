@@ -19,7 +19,7 @@ from lightning_diffal.exceptions import ConfigurationError, ServerError
 from lightning_diffal.oracle.page.board import Board
 from lightning_diffal.utils.extras import require
 
-__all__ = ["PageServer", "is_loopback"]
+__all__ = ["PageServer", "exposure", "is_loopback"]
 
 _EXTRA = "label"
 _ADDRESS = "server.json"
@@ -179,6 +179,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def exposure(host: str) -> str:
+    """What to say of a page that other machines reach."""
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104  # a name for people
+    how = " On those, open the address with this machine's IP address in place of 127.0.0.1." if everywhere else ""
+    return (
+        f"The labelling page is served at {host}, where other machines on the network reach it. Whoever has its "
+        f"address with the token sees the data and labels; the connection is not encrypted.{how}"
+    )
 
 
 def _kept(folder: Path) -> dict[str, Any]:

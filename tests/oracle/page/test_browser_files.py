@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import wave
 
 import pytest
 from PIL import Image, ImageDraw
@@ -66,3 +67,32 @@ def test_a_folder_with_many_classes(chromium, pictures, tmp_path):  # noqa: F811
             ["<b>3.png", "class 0", ""],
             ["<b>4.png", "?", ""],
         ]
+
+
+def test_recordings_are_played_by_a_key(chromium, tmp_path):  # noqa: F811
+    for n in range(2):
+        with wave.open(str(tmp_path / f"{n}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(bytes(2 * 8000 * 20))
+    more = ["--images", tmp_path, "--classes", "bird,frog", "--out", tmp_path / "labels.csv", "--no-browser"]
+    run = Run("-m", "lightning_diffal", "label", *map(str, more), log=tmp_path / "log.txt")
+    page = Page(chromium.new_page())
+    plays = "state => document.querySelector('#item audio').paused !== state"
+    try:
+        page.open(run.start())
+        first = page.item()
+        page.page.wait_for_function("() => document.querySelector('#item audio').duration === 20")
+        page.press(" ")
+        page.page.wait_for_function(plays, arg=True)
+        page.press(" ")
+        page.page.wait_for_function(plays, arg=False)
+        assert page.text("#item").count(first) == 1  # its name, once
+        page.press("2")
+        page.item(other_than=first)
+        page.wait_text("#counts", "1 labelled, 1 to go")
+        assert page.problems == []
+    finally:
+        page.page.close()
+        run.kill()

@@ -464,7 +464,9 @@ document.addEventListener("keydown", (event) => {
     "/": () => ($("search").hidden ? undefined : $("search").focus()),
     "?": () => $("help").showModal(),
     escape: leaveCorrection,
+    " ": play,
   };
+  if (key === " " && (event.target instanceof HTMLButtonElement || event.target instanceof HTMLMediaElement)) return; // theirs
   if (key === "enter") {
     if (event.target instanceof HTMLButtonElement) return; // the button does what it says
     event.preventDefault();
@@ -481,6 +483,13 @@ document.addEventListener("keydown", (event) => {
     }
   }
 });
+
+function play() {
+  const audio = $("item").querySelector("audio");
+  if (audio === null) return;
+  if (audio.paused) audio.play().catch(() => {}); // a file that is gone: the player says so
+  else audio.pause();
+}
 
 function openNote() {
   $("note").hidden = false;

@@ -33,7 +33,7 @@ export function drawn(card, source) {
     if (card.has_media) parts.push(image);
   } else if (card.kind === "audio" && card.has_media) {
     parts.push(element("audio", { controls: true, preload: "auto", src: source, title: card.alt, "aria-label": card.alt }));
-    parts.push(element("p", { class: "caption" }, card.alt));
+    if (!card.text) parts.push(element("p", { class: "caption" }, card.alt));
   } else if (card.kind === "text") {
     parts.push(element("div", { class: "text", dir: "auto" }, card.text ?? ""));
   }
