@@ -20,7 +20,7 @@ demo-quick: $(READY)  ## the same in half a minute
 	$(BIN)/diffal demo --quick $(ARGS)
 
 test: $(READY)  ## the whole test suite, with the examples in the documentation
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
 	$(BIN)/python tests/versions.py $(ARGS)
