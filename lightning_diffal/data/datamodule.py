@@ -37,6 +37,7 @@ from lightning_diffal.data.wrapped import WrappedDataModule, delegate_hooks, spl
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError, ResumeError
 from lightning_diffal.labels.class_names import completed
 from lightning_diffal.labels.class_order import kept_in_order
+from lightning_diffal.labels.ids import composed
 from lightning_diffal.labels.initial import InitialLabels
 from lightning_diffal.labels.targets import Label, Target
 from lightning_diffal.processes.spawned import Handback
@@ -390,7 +391,7 @@ class ActiveDataModule(LabelledPoints, pl.LightningDataModule):
         if not self.val_fraction:
             return np.zeros(len(indices), dtype=bool)
         pool = self.pool  # which looks for what a child process left
-        digests = [hashlib.sha256(pool.id_of(int(i)).encode()).digest()[:8] for i in indices]
+        digests = [hashlib.sha256(composed(pool.id_of(int(i))).encode()).digest()[:8] for i in indices]
         return np.array([int.from_bytes(d, "big") < self.val_fraction * 2**64 for d in digests], dtype=bool)
 
     def _drops_last(self, size: int) -> bool:

@@ -13,6 +13,7 @@ from lightning_diffal.graph.point_graph import PointGraph
 from lightning_diffal.neighbors.nearest import NeighborBackend, check_search, nearest_rows
 from lightning_diffal.samplers.base import Query, QueryData
 from lightning_diffal.samplers.batch import EXPLORED, coverage, guidance, mean_coverage, pick_batch, weakness
+from lightning_diffal.samplers.class_codes import compact_classes, with_codes
 from lightning_diffal.samplers.cover_batch import aims_of, cover_batch
 from lightning_diffal.samplers.covering import gains
 from lightning_diffal.samplers.graphs import GraphSampler
@@ -179,6 +180,9 @@ class DiffusionSampler(GraphSampler):
         """
         check_count("query_size", query_size)
         features = check_features(data)
+        compact = compact_classes(data)
+        if compact is not None:
+            return with_codes(self.select(compact[0], query_size, generator), compact[1])
         keys = generator.random(data.num_points)
         space = self._graph(features)
         announce(f"choosing {min(query_size, len(data.candidates))}")

@@ -93,3 +93,13 @@ def test_an_export_that_cannot_be_written(tmp_path):
         data.export_labels(tmp_path / "file" / "l.csv")
     with pytest.raises(StorageError, match=r"it is a folder\. Give the name of a file in it"):
         data.export_labels(tmp_path)
+
+
+def test_a_point_validates_whatever_the_composition_of_its_id():
+    composed, apart = [
+        ActiveDataModule(ITEMS, initial_labels={0: 0}, ids=[f"{name}{i}" for i in range(8)], val_fraction=0.5)
+        for name in ("K\u00e4fer", "Ka\u0308fer")
+    ]
+    everything = np.arange(8)
+    assert composed.validates(everything).tolist() == apart.validates(everything).tolist()
+    assert composed.validates(everything).any()

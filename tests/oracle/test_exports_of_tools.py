@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -256,3 +257,36 @@ def test_label_studio_refuses(tmp_path, name, content, said):
 def test_label_studio_names_what_it_does_not_read(tmp_path):
     _, oracle = studio(tmp_path, "p.xlsx", b"")
     assert "not read there: p.xlsx" in oracle.whereabouts()
+
+
+# ------------------------------------------------------------------------------------------ names that were composed
+
+
+KAEFER = ["K\u00e4fer.png", "Ka\u0308fer.png"]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [KAEFER, KAEFER[::-1]])
+def test_another_composition_of_an_id(tmp_path, ours, theirs):
+    data = ActiveDataModule(["x"] * 4, initial_labels={0: 0}, class_names=NAMES, ids=["a", ours, "c", "d"])
+    data.pool.ask([1])
+    oracle = LabelStudioOracle(tmp_path)
+    task = full("pos", None)
+    task["data"]["diffal_id"] = theirs
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "a.json").write_text(json.dumps([task]))
+    assert oracle.answer(np.array([1]), data) == {1: 1}
+
+
+def test_names_and_texts_that_no_encoding_knows(tmp_path):
+    ids = [f"Stra\udcdfe{i}.png" for i in range(4)]
+    data = ActiveDataModule(["t\udcdf"] * 4, initial_labels={0: 0}, class_names=["neg", "p\udcdfs"], ids=ids)
+    data.pool.ask([1])
+    oracle = LabelStudioOracle(tmp_path)
+    oracle.ask(Question(Query([1], [1.0]), np.array([1]), round=0, run_id=None), data)
+    (task,) = json.loads((tmp_path / "tasks-round-000.json").read_bytes())
+    assert task["data"]["text"] == "t\udcdf" and task["data"]["diffal_id"] == r"Stra\udcdfe1.png"
+    name = re.findall(r'Choice value="([^"]*)"', (tmp_path / "label_config.xml").read_text())[1]
+    choices = {"type": "choices", "from_name": "label", "value": {"choices": [name]}}
+    task["annotations"] = [{"completed_by": 1, "result": [choices]}]
+    (tmp_path / "exports" / "a.json").write_text(json.dumps([task]))
+    assert oracle.answer(np.array([1]), data) == {1: 1}

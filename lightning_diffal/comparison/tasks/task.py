@@ -30,6 +30,7 @@ instance of a class of one.
 """
 
 _N_STEPS = 250  # of a training on small items
+_CODES = 10_000  # no model has an output for each number below a code of a class
 _EVALUATION_BATCH = 250  # larger ones fall out of the processor's cache
 
 
@@ -74,8 +75,8 @@ class NamedTask:
         """The model and the data of one seed."""
         train, test = self._load()
         generator = np.random.default_rng(seed)
+        train, test, num_classes = _counted(train, test)
         items, labels = train.tensors[0], train.tensors[1].numpy()
-        num_classes = int(max(labels.max(), test.tensors[1].max())) + 1
         if self.n is not None:
             if not 1 <= self.n <= len(labels):
                 raise ConfigurationError(
@@ -135,6 +136,16 @@ class NamedTask:
 def _read_npz(path: Path, changed: int, test_fraction: float) -> tuple[TensorDataset, TensorDataset]:
     """The file as it was last changed; the runs of one process read it once."""
     return datasets.npz(path, test_fraction=test_fraction)
+
+
+def _counted(train: TensorDataset, test: TensorDataset) -> tuple[TensorDataset, TensorDataset, int]:
+    """The data with classes that a model can have outputs for, and their number: codes are numbered from 0."""
+    top = int(max(train.tensors[1].max(), test.tensors[1].max()))
+    if top < _CODES:
+        return train, test, top + 1
+    codes = torch.from_numpy(np.unique(torch.cat([train.tensors[1], test.tensors[1]]).numpy()))
+    train, test = (TensorDataset(part.tensors[0], torch.searchsorted(codes, part.tensors[1])) for part in (train, test))
+    return train, test, len(codes)
 
 
 def title_of(settings: Any) -> str:

@@ -7,7 +7,6 @@ import datetime
 import json
 import re
 import reprlib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lightning_diffal.exceptions import AnswerFileError
+from lightning_diffal.labels.class_names import tidy
+from lightning_diffal.labels.ids import writable
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.label_studio.flat import csv_rows
 from lightning_diffal.oracle.label_studio.tasks import ID, ITEM
@@ -243,8 +244,8 @@ def _label(
 ) -> int | tuple[int, ...] | None:
     if annotation.choices is None:
         return (0,) * len(names) if multilabel else None
-    known = {unicodedata.normalize("NFC", name).strip(): place for place, name in enumerate(names)}
-    chosen = list(dict.fromkeys(unicodedata.normalize("NFC", choice).strip() for choice in annotation.choices))
+    known = {tidy(name): place for place, name in enumerate(names)}
+    chosen = list(dict.fromkeys(tidy(writable(choice)) for choice in annotation.choices))
     unknown = [choice for choice in chosen if choice not in known]
     if unknown:
         raise MalformedError(f"{task.where} has the label {unknown[0]!r}, but the classes are {_few(names)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_diffal.exceptions import AnswerFileError
+from lightning_diffal.labels.ids import writable
 from lightning_diffal.oracle.label_studio.answers import AnnotatedTask, read_export
 from lightning_diffal.oracle.label_studio.tasks import ID
 from lightning_diffal.spreadsheets.unread import is_of_programs
@@ -81,7 +82,7 @@ class LabelStudioFolder:
 
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(writable(text), encoding="utf-8")  # JSON reads the escape of half a surrogate pair back
 
 
 def _ids(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ConfigurationError, InvalidTypeError
+from lightning_diffal.labels.ids import find_ids
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.oracle.label_studio import answers as answers
@@ -324,7 +326,7 @@ class LabelStudioOracle(Oracle):
     def _annotated(self, data: ActiveDataModule) -> dict[str, list[answers.AnnotatedTask]]:
         """Annotated tasks by our id. A project may hold tasks that are not ours; what was put into a folder may not."""
         place = self._known_place()
-        tasks = place.annotated()
+        tasks = _found(place.annotated(), data)
         if isinstance(place, LabelStudioFolder):
             ids = data.pool.ids
             known = {str(index) for index in range(len(data.pool))} if ids is None else set(ids)
@@ -359,3 +361,14 @@ class LabelStudioOracle(Oracle):
         self._told |= set(new)
         if new:
             rank_zero_warn(words.format(len(new), f"{', '.join(new[:5])}{', ...' if new[5:] else ''}"))
+
+
+def _found(tasks: list[answers.AnnotatedTask], data: ActiveDataModule) -> list[answers.AnnotatedTask]:
+    """The tasks with the ids of points as the data set writes them, in whatever Unicode composition they came back."""
+    ids = data.pool.ids
+    if ids is None:
+        return tasks
+    found, _ = find_ids([task.id for task in tasks if task.id is not None], ids)
+    return [
+        replace(task, id=ids[found[task.id]]) if task.id is not None and task.id in found else task for task in tasks
+    ]

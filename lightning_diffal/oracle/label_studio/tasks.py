@@ -17,6 +17,7 @@ import numpy as np
 
 from lightning_diffal.data.fingerprint import steady_digest
 from lightning_diffal.exceptions import ConfigurationError
+from lightning_diffal.labels.ids import writable
 from lightning_diffal.labels.targets import Target, without_target
 from lightning_diffal.oracle.base import Question
 from lightning_diffal.spreadsheets.write import confidence
@@ -157,7 +158,7 @@ def label_names(data: ActiveDataModule) -> list[str]:
         ConfigurationError: neither names nor number of classes are known.
     """
     if data.class_names is not None:
-        return [str(name) for name in data.class_names]
+        return [writable(str(name)) for name in data.class_names]
     if data.num_classes is None:
         raise ConfigurationError(
             "Label Studio needs the names of the classes: give `ActiveDataModule(class_names=...)`."
