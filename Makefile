@@ -27,10 +27,12 @@ test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and 
 
 test-clients: .venv-clients/.ready  ## unmodified models of a dozen libraries, in an environment of their own (large)
 	LIGHTNING_DIFFAL_NAMESPACE=lightning.pytorch .venv-clients/bin/python -m pytest -o addopts= -q -rs tests/clients $(ARGS)
+	LIGHTNING_DIFFAL_NAMESPACE=pytorch_lightning .venv-clients/bin/python -m pytest -o addopts= -q -rs \
+	    tests/clients/test_tables.py $(ARGS)
 
 .venv-clients/.ready: pyproject.toml constraints.txt tests/clients/constraints.txt
 	$(PYTHON) -m venv --clear .venv-clients
-	grep -v '^torch==' constraints.txt > .venv-clients/constraints.txt
+	grep -vE '^(torch|torchmetrics|pandas)==' constraints.txt > .venv-clients/constraints.txt
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check \
 	    -c .venv-clients/constraints.txt -c tests/clients/constraints.txt -e '.[clients]'
 	@touch $@

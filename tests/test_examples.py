@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -152,3 +153,27 @@ def test_every_example_has_a_run():
     for path in EXAMPLES.glob("*.*"):
         if path.suffix in (".py", ".yaml"):
             assert re.search(rf'"{path.stem}(\.py|\.yaml)?"', tests), f"{path.name} is run by no test"
+
+
+class TestNotebooks:
+    """They lie in the repository with what they gave, and give it again."""
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
+    def test_runs_and_shows_pictures(self, path, tmp_path, monkeypatch):
+        nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]))
+        kept = nbformat.read(path, as_version=4)
+        again = nbformat.from_dict(kept)
+        client = nbclient.NotebookClient(
+            again, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        )
+        client.execute()
+        assert pictures_in(kept) == pictures_in(again) >= 2
+        for cell in kept.cells:
+            assert cell.cell_type != "code" or cell.execution_count, "run it again, and keep what it gives"
+
+
+def pictures_in(notebook):
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.output_type == "error"]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
