@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.history.plots import plot_history
+from lightning_diffal.history.queries import IN_STATE
 from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.history.tables import (
     frame_rows,
@@ -224,7 +225,7 @@ class History(list[RoundRecord]):
                 "seed": None if record.seed is None else int(record.seed),
                 "labelled": _labelled_state(record.labelled, earlier),
                 "metrics": {str(name): float(value) for name, value in record.metrics.items()},
-                "query": None if record.query is None else _query_state(record.query),
+                "query": None if record.query is None else IN_STATE.encode(record.query),
                 "seconds": {str(name): float(value) for name, value in record.seconds.items()},
                 "stop_reason": record.stop_reason,
                 "classes": {str(name): int(count) for name, count in record.classes.items()},
@@ -251,7 +252,7 @@ class History(list[RoundRecord]):
                 seed=entry["seed"],
                 labelled=_labelled_from_state(entry["labelled"], history[-1].labelled if history else None),
                 metrics=dict(entry["metrics"]),
-                query=None if entry["query"] is None else _query_from_state(entry["query"]),
+                query=None if entry["query"] is None else IN_STATE.decode(entry["query"]),
                 seconds=dict(entry["seconds"]),
                 stop_reason=entry["stop_reason"],
                 classes=dict(entry.get("classes", {})),
@@ -318,17 +319,3 @@ def _labelled_from_state(state: Any, earlier: IntArray | None) -> IntArray:
         return array_from_state(state)
     kept = np.setdiff1d(earlier, array_from_state(state["removed"]))
     return np.union1d(kept, array_from_state(state["added"])).astype(np.int64)
-
-
-def _query_state(query: Query) -> dict[str, Any]:
-    return {
-        "indices": array_state(query.indices),
-        "scores": array_state(query.scores),
-        "details": {str(name): array_state(values) for name, values in query.details.items()},
-        "summary": {str(name): float(value) for name, value in query.summary.items()},
-    }
-
-
-def _query_from_state(state: Mapping[str, Any]) -> Query:
-    details = {name: array_from_state(values) for name, values in state["details"].items()}
-    return Query(array_from_state(state["indices"]), array_from_state(state["scores"]), details, dict(state["summary"]))

@@ -13,12 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from lightning_diffal._lightning import rank_zero_warn
 from lightning_diffal.exceptions import ResumeError, StorageError
 from lightning_diffal.history.lines import FORMAT, Event, encode_line, read_events, read_journal, same_event
+from lightning_diffal.history.queries import IN_JOURNAL
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.storage.files import replacing
 from lightning_diffal.utils.storage.locks import FileLock
@@ -281,27 +279,18 @@ def query_event(query: Query, round_: int, ids: Sequence[str] | None) -> Event:
     """A query as a line of the journal.
 
     Example:
+        >>> import numpy as np
         >>> event = query_event(Query([4], [0.5], {"margin": np.array([0.25], np.float32)}), 2, ["img/4.png"])
         >>> query_from_event(event).details["margin"]
         array([0.25], dtype=float32)
     """
-    return {
-        "kind": "query",
-        "round": round_,
-        "indices": query.indices.tolist(),
-        "ids": None if ids is None else list(ids),
-        "scores": query.scores.tolist(),
-        "details": {name: {"dtype": v.dtype.str, "values": v.tolist()} for name, v in query.details.items()},
-        "summary": {name: float(value) for name, value in query.summary.items()},
-    }
+    named = {"ids": None if ids is None else list(ids)}
+    return {"kind": "query", "round": round_, **named, **IN_JOURNAL.encode(query)}
 
 
 def query_from_event(event: Event) -> Query:
     """The query that `query_event` wrote, with the types it had."""
-    details: dict[str, npt.NDArray[Any]] = {
-        name: np.array(saved["values"], dtype=np.dtype(saved["dtype"])) for name, saved in event["details"].items()
-    }
-    return Query(event["indices"], event["scores"], details, event["summary"])
+    return IN_JOURNAL.decode(event)
 
 
 def _write(path: Path, line: bytes) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lightning_diffal.history.queries import IN_JSON
 from lightning_diffal.history.record import RoundRecord
-from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.jsonable import to_jsonable
 
 __all__ = ["frame_rows", "history_html", "json_record", "names_of", "point_rows", "record_json", "table_rows"]
@@ -114,14 +114,7 @@ def record_json(record: RoundRecord) -> dict[str, Any]:
         "n_labelled": record.n_labelled,
         "labelled": record.labelled.tolist(),
         "metrics": to_jsonable(record.metrics),
-        "query": None
-        if query is None
-        else {
-            "indices": query.indices.tolist(),
-            "scores": to_jsonable(query.scores),
-            "details": {name: to_jsonable(values) for name, values in query.details.items()},
-            "summary": to_jsonable(query.summary),
-        },
+        "query": None if query is None else IN_JSON.encode(query),
         "seconds": to_jsonable(record.seconds),
         "stop_reason": record.stop_reason,
     }
@@ -135,14 +128,7 @@ def json_record(entry: Mapping[str, Any]) -> dict[str, Any]:
         "seed": entry["seed"],
         "labelled": entry["labelled"],
         "metrics": _numbers(entry["metrics"]),
-        "query": None
-        if query is None
-        else Query(
-            query["indices"],
-            [math.nan if score is None else score for score in query["scores"]],  # type: ignore[arg-type]
-            {name: np.array(_not_null(values)) for name, values in query["details"].items()},
-            _numbers(query["summary"]),
-        ),
+        "query": None if query is None else IN_JSON.decode(query),
         "seconds": _numbers(entry["seconds"]),
         "stop_reason": entry["stop_reason"],
     }
@@ -150,9 +136,3 @@ def json_record(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: math.nan if value is None else float(value) for name, value in values.items()}
-
-
-def _not_null(values: Any) -> Any:
-    return (
-        [_not_null(value) for value in values] if isinstance(values, list) else math.nan if values is None else values
-    )

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.labels.ids import find_ids
+from lightning_diffal.labels.plain import label_to_plain
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.utils.aliases import IntArray
 
@@ -41,7 +42,7 @@ def make_event(
         event["ids"] = [ids[i] for i in event["indices"]]
     if labels is not None:
         values = [labels[i] for i in event["indices"]]
-        event["labels"] = [list(value) if isinstance(value, tuple) else int(value) for value in values]
+        event["labels"] = list(map(label_to_plain, values))
     if round_ is not None:
         event["round"] = round_
     return event

@@ -13,6 +13,7 @@ import numpy as np
 from lightning_diffal.exceptions import InvalidIndexError, InvalidLabelError, ResumeError
 from lightning_diffal.labels.events import make_event
 from lightning_diffal.labels.ids import as_indices, find_ids, unique_ids
+from lightning_diffal.labels.plain import label_from_plain, label_to_plain
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.utils.aliases import IntArray
 
@@ -225,11 +226,12 @@ class LabelledPool:
         """Everything, as numbers, strings and lists, so that a checkpoint loads with `weights_only=True`."""
         labelled, pending, skipped = self.labelled_indices, self.pending_indices, self.skipped_indices
         known = np.concatenate([labelled, pending, skipped]).tolist()
+        values = [self._label.get(i) for i in labelled.tolist()]
         return {
             "version": 1,
             "n_points": len(self),
             "labelled": labelled.tolist(),
-            "labels": [_plain(self._label.get(i)) for i in labelled.tolist()],
+            "labels": [None if label is None else label_to_plain(label) for label in values],
             "rounds": self._round[labelled].tolist(),
             "pending": pending.tolist(),
             "skipped": skipped.tolist(),
@@ -259,7 +261,7 @@ class LabelledPool:
         fresh._round[labelled] = state["rounds"]
         for index, label in zip(labelled, state["labels"], strict=True):
             if label is not None:
-                fresh._label[index] = tuple(label) if isinstance(label, list) else label
+                fresh._label[index] = label_from_plain(label)
         fresh.ask([position(i) for i in state["pending"]])
         fresh.skip([position(i) for i in state["skipped"]])
         self._state, self._round, self._label = fresh._state, fresh._round, fresh._label
@@ -329,7 +331,3 @@ class LabelledPool:
 
 def _kind(label: Label) -> str:
     return f"zeros and ones for {len(label)} classes" if isinstance(label, tuple) else "a class"
-
-
-def _plain(label: Label | None) -> int | list[int] | None:
-    return list(label) if isinstance(label, tuple) else label if label is None else int(label)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_diffal.labels.events import positions_of
+from lightning_diffal.labels.plain import label_from_plain
 from lightning_diffal.labels.pool import LabelledPool
 
 __all__ = ["replay"]
@@ -19,7 +20,7 @@ def replay(pool: LabelledPool, event: Mapping[str, Any]) -> None:
         if event["kind"] == "skip":
             pool.skip(chosen)
             return
-        labels = [tuple(value) if isinstance(value, list) else value for value in event["labels"]]
+        labels = list(map(label_from_plain, event["labels"]))
         if event["kind"] == "answer":
             pool.label(chosen, labels, event["round"])
         else:

@@ -13,6 +13,7 @@ from lightning_diffal.exceptions import ConfigurationError, DiffalError, ResumeE
 from lightning_diffal.history.folder import STATE, load_archive
 from lightning_diffal.history.history import History, RoundRecord
 from lightning_diffal.history.journal import FILENAME, query_from_event, read_events
+from lightning_diffal.labels.plain import label_from_plain
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.report.items import ItemThumb
 from lightning_diffal.report.kept import read_kept
@@ -208,20 +209,16 @@ def _labels(
     for index, label, round_ in zip(pool["labelled"], pool["labels"], pool["rounds"], strict=True):
         arrived[int(index)] = int(round_)
         if label is not None:
-            labels[int(index)] = _label(label)
+            labels[int(index)] = label_from_plain(label)
     for event in events:
         if event["kind"] == "skip":
             skipped |= set(_positions(event, places))
         elif event["kind"] in ("answer", "correction"):
             for index, label in zip(_positions(event, places), event["labels"], strict=True):
-                labels[index] = _label(label)
+                labels[index] = label_from_plain(label)
                 if event["kind"] == "answer":
                     arrived[index] = int(event["round"])
     return labels, arrived, skipped - arrived.keys()
-
-
-def _label(value: Any) -> Label:
-    return tuple(int(v) for v in value) if isinstance(value, list) else int(value)
 
 
 def _with_queries(history: History, events: Iterable[Event], places: Mapping[str, int]) -> History:
@@ -266,7 +263,7 @@ def _with_arrivals(view: RunView) -> RunView:
 def _with_data(view: RunView, data: ActiveDataModule) -> RunView:
     pool = data.pool
     labelled = data.labelled_indices
-    known = dict(zip(labelled.tolist(), (_label(row) for row in data.labels.tolist()), strict=True))
+    known = dict(zip(labelled.tolist(), map(label_from_plain, data.labels.tolist()), strict=True))
     skipped = frozenset(data.skipped_indices.tolist())
     return dataclasses.replace(
         view,

@@ -195,8 +195,10 @@ def test_a_journal_that_is_gone_is_missed_aloud(tmp_path):
     run(tmp_path)
     for path in (tmp_path / "run").iterdir():
         path.unlink()
+    with pytest.raises(ResumeError, match=r"initial\.ckpt is not there: .* `reset='warm'` goes on from the weights"):
+        run(tmp_path, ckpt_path=checkpoint_of(tmp_path, 1))
     with pytest.warns(UserWarning, match="was not found"):
-        active, _, _ = run(tmp_path, ckpt_path=checkpoint_of(tmp_path, 1))
+        active, _, _ = run(tmp_path, ckpt_path=checkpoint_of(tmp_path, 1), reset="warm")
     assert len(active.history) == 3
     assert [e["kind"] for e in lines(tmp_path)] == ["header", "query", "answer"]
 

@@ -116,12 +116,15 @@ class Recorder:
         if saved is None or context.state.initial_weights is not None or not saved.get("initial_weights_beside"):
             return
 
-        def read() -> tuple[Path, dict[str, Any]]:
+        def read() -> tuple[Path, dict[str, Any]] | None:
             folder = initial_folder(context, trainer, saved)
-            return folder, read_initial(folder, saved["journal"]["run"], saved["initial_weights_beside"])
+            run, id_ = saved["journal"]["run"], saved["initial_weights_beside"]
+            return None if folder is None else (folder, read_initial(folder, run, id_))
 
-        folder, initial = context.ranks.decide(read)
-        self._put_initial(folder, initial["weights"], initial.get("parts"), module)
+        found = context.ranks.decide(read)
+        if found is not None:
+            folder, initial = found
+            self._put_initial(folder, initial["weights"], initial.get("parts"), module)
 
     def _put_initial(
         self, folder: Path | None, weights: dict[str, Any], parts: dict[str, Any] | None, module: pl.LightningModule

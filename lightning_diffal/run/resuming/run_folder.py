@@ -46,8 +46,10 @@ def open_run_folder(
     return found
 
 
-def initial_folder(context: RunContext, trainer: pl.Trainer, saved: dict[str, Any]) -> Path:
+def initial_folder(context: RunContext, trainer: pl.Trainer, saved: dict[str, Any]) -> Path | None:
     """The folder with the weights that every round starts from, where a checkpoint leaves them to it.
+
+    `None` where it is gone, and `reset="warm"` goes on from the weights of the checkpoint.
 
     Args:
         context: the run.
@@ -64,11 +66,12 @@ def initial_folder(context: RunContext, trainer: pl.Trainer, saved: dict[str, An
     if run_dir:
         places.append(Path(run_dir))
     place = next((path for path in places if (path / INITIAL).exists()), None)
-    if place is None:
+    if place is None and not (context.settings.reset == "warm" and context.state.has_trained):
         raise ResumeError(
             f"The weights that every round of run {then['run']} starts from are in its folder and not in each "
             f"checkpoint, and {places[0] / INITIAL} is not there: give the folder where it is now as "
-            "`ActiveLearning(run_dir=...)`, or put it back."
+            "`ActiveLearning(run_dir=...)`, or put it back. Without it, `reset='warm'` goes on from the weights of the "
+            "checkpoint, with all of its labels; its rounds are others than those of this run."
         )
     return place
 

@@ -10,6 +10,7 @@ import numpy as np
 from lightning_diffal.history.folder import RunFolder
 from lightning_diffal.labels.class_order import class_moves, moved_label
 from lightning_diffal.labels.events import positions_of
+from lightning_diffal.labels.plain import label_from_plain
 from lightning_diffal.labels.pool import LabelledPool
 from lightning_diffal.labels.targets import Label
 
@@ -78,7 +79,7 @@ def _earlier_labels(
     def note(index: int, label: Any) -> None:
         if label is not None:
             now = label if moves is None else moved_label(label, moves)
-            had.setdefault(index, []).append(tuple(now) if isinstance(now, list) else now)
+            had.setdefault(index, []).append(label_from_plain(now))
 
     began = folder.journal.header["data"]["pool"]
     named = None if began["ids"] is None else [began["ids"][str(index)] for index in began["labelled"]]
