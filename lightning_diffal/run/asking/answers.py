@@ -153,10 +153,10 @@ class _Answers:
             pool.label(list(arrived), list(arrived.values()), round_)
 
         context.ranks.together(apply)
-        if corrections or skipped:
-            self.context.monitor.status.say(
-                f"The oracle corrected {len(corrections)} labels and skipped {len(skipped)} points."
-            )
+        done = [(len(corrections), "corrected", "label"), (len(skipped), "skipped", "point")]
+        words = [f"{verb} {number} {noun}{'' if number == 1 else 's'}" for number, verb, noun in done if number]
+        if words:
+            self.context.monitor.status.say(f"The oracle {' and '.join(words)}.")
         enough = count_answers(context)[2]
         return not enough and context.ranks.decide(self._wait)
 
