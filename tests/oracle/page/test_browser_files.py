@@ -55,6 +55,9 @@ def test_a_folder_with_many_classes(chromium, pictures, tmp_path):  # noqa: F811
         page.wait_text("#rest", "All items have an answer.")
         run.kill(signal.SIGINT)
         assert page.problems == []
+        page.page.set_viewport_size({"width": 390, "height": 500})
+        box = page.page.locator("#skip").bounding_box()  # in sight below any number of classes
+        assert page.page.locator("#classes").bounding_box()["height"] > 500 > box["y"] + box["height"]
     finally:
         page.page.context.close()
         run.kill()
