@@ -18,6 +18,7 @@ from lightning_diffal.history.history import History
 from lightning_diffal.run.asking.model_pass import ModelPass
 from lightning_diffal.run.asking.query import ask
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.run.round_weights import reset_weights
 from lightning_diffal.run.rounds import Rounds
 from lightning_diffal.run.start import begin_fit, take_data
 from lightning_diffal.samplers.base import Query
@@ -156,7 +157,7 @@ class _FreshTrainers(Rounds):
         if not self.trainer_is_new:
             self.trainer = _checked(self.make_trainer(state.round))
         self.trainer_is_new = False
-        self._reset_weights()
+        reset_weights(self.context, self.module)
         self._tell("on_round_start")
         seed_everything(state.seed + state.round)
         state.begin_round()

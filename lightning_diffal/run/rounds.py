@@ -25,12 +25,14 @@ from lightning_diffal.run.asking.stability import measure_stability
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.resuming.checkpoint import hand_back
 from lightning_diffal.run.resuming.recorder import Recorder
+from lightning_diffal.run.resuming.run_journal import RunJournal
+from lightning_diffal.run.round_weights import remember_start, reset_weights
 from lightning_diffal.run.state import RunState
 from lightning_diffal.run.telling.hyperparameters import hyperparameters
 from lightning_diffal.run.telling.notices import note_trained
 from lightning_diffal.run.telling.reporting import describe_run, write_report
 from lightning_diffal.stopping.base import reason_to_stop
-from lightning_diffal.utils.modules import Unsaved, is_split, put_weights, shrink_towards, weights_of
+from lightning_diffal.utils.modules import is_split, put_weights, weights_of
 from lightning_diffal.utils.seeding import (
     isolated_environment_seed,
     isolated_random_state,
@@ -56,6 +58,7 @@ class Rounds:
         self.data = context.data
         self.module = trainer.lightning_module if module is None else module
         self.recorder = Recorder(context)
+        self.journal = RunJournal(context)
         self.monitor = context.monitor
         self.seconds: dict[str, float] = {}
         self.is_idle = True  # nothing was asked and nothing has trained yet
@@ -180,7 +183,7 @@ class Rounds:
     def _begin_round(self) -> None:
         """Everything as in a fresh `Trainer.fit` with this seed, in the order in which Lightning does it."""
         trainer, context = self.trainer, self.context
-        self._reset_weights()
+        reset_weights(context, self.module)
         lightning.fresh_fit_loop(trainer, context.limits)
         lightning.reset_results(trainer, self.state.round)
         lightning.reset_model_checkpoints(trainer)
@@ -195,29 +198,8 @@ class Rounds:
         self.state.begin_round()
 
     def _remember_start(self) -> None:
-        """What every round starts from, as the hooks that begin a fit left it: some load weights or freeze them."""
-        if self.context.unsaved is None:
-            self.context.unsaved = Unsaved(self.module)
-        if self.state.initial_weights is None:
-            self.state.initial_weights = weights_of(self.module)
+        remember_start(self.context, self.module)
         self.recorder.keep(self.module, first=True)
-
-    def _reset_weights(self) -> None:
-        """The weights that this round starts from; the same ones where the round has to be done again."""
-        module, state, reset = self.module, self.state, self.context.settings.reset
-        initial = state.initial_weights or {}
-        if self.context.unsaved is not None:
-            self.context.unsaved.put_back(module)
-        if reset != "initial":
-            self.context.ranks.share_buffers(module)  # as a fresh DDP does
-        if state.round_weights is not None:
-            put_weights(module, state.round_weights)
-        elif reset == "initial" or not state.has_trained:
-            put_weights(module, initial)
-        elif isinstance(reset, float):
-            shrink_towards(module, initial, reset)
-        if reset != "initial":
-            state.round_weights = weights_of(module)
 
     def _evaluate(self) -> dict[str, float]:
         """Metrics of the best weights where they are wanted, and of the test set."""
@@ -260,7 +242,7 @@ class Rounds:
         state = self.state
         while state.phase in ("query", "answers"):
             self.is_idle &= state.phase == "query"
-            self.recorder.take_in_missed()
+            self.journal.take_in_missed()
             self.seconds = state.history[-1].seconds
             reason = self._ask() if state.phase == "query" else self._collect()
             if reason is not None:
@@ -272,7 +254,7 @@ class Rounds:
         state, context = self.state, self.context
         size = next_query_size(context)
         if isinstance(size, str):
-            if self.is_idle and not self.recorder.is_behind:  # else people have just been asked
+            if self.is_idle and not self.journal.is_behind:  # else people have just been asked
                 take_late_answers(self.trainer, context)
             return size
         self.model_pass = self.model_pass or ModelPass(self.trainer, context, self._timed)
@@ -280,11 +262,11 @@ class Rounds:
         reason = context.ranks.decide(self._reason_to_stop)
         if reason is not None:
             return reason
-        query = self.recorder.replayed_query()
+        query = self.journal.replayed_query()
         if query is None:
             query = ask(context, size, self.model_pass)
             asked = query
-            context.ranks.decide(lambda: self.recorder.write_down(asked))
+            context.ranks.decide(lambda: self.journal.write_down(asked))
         self.data.pool.ask(query.indices)
         state.ask(query)
         write_report(context)
@@ -298,8 +280,8 @@ class Rounds:
         state, context, data = self.state, self.context, self.data
         query = state.history[-1].query
         assert query is not None, "something was asked"
-        self.recorder.replay_answers(lambda: count_answers(context)[2])
-        if not self.recorder.is_behind:
+        self.journal.replay_answers(lambda: count_answers(context)[2])
+        if not self.journal.is_behind:
             with self._timed("oracle"):
                 collect_answers(self.trainer, context, query)
         _, arrived, enough = count_answers(context)
