@@ -55,10 +55,13 @@ def walk_kernel(
     whole = transition[np.arange(n_nodes)] if isinstance(transition, ShardedRows) else transition
     lazy = _lazy_walk(whole, stay)
     del whole
+    order, rank = _by_nearness(lazy)
+    near = _renumbered(lazy, order, rank)
+    del lazy
     shards = current_shards() if isinstance(transition, ShardedRows) else None
     start, end = (0, n_nodes) if shards is None else shards.bounds(n_nodes)[shards.rank : shards.rank + 2]
-    own, diagonal = _walked_rows(lazy, np.arange(start, end), n_steps, least)
-    del lazy
+    own, diagonal = _walked_rows(near, order, rank[start:end], n_steps, least)
+    del near
     of_all = diagonal if shards is None else shards.gather_rows(diagonal, n_nodes)
     scale = (1 / np.sqrt(np.maximum(of_all, np.finfo(np.float32).tiny))).astype(np.float32)
 
@@ -86,19 +89,15 @@ def _lazy_walk(transition: sp.csr_matrix, stay: float) -> sp.csr_matrix:
     return lazy.astype(np.float32, copy=False)
 
 
-def _walked_rows(lazy: sp.csr_matrix, nodes: IntArray, n_steps: int, least: float) -> tuple[sp.csr_matrix, FloatArray]:
-    """The rows of consecutive nodes after all steps, on all cores, and the value of each in its own row.
-
-    Multiplied under numbers that give neighbours of the graph near places in memory, which takes half the time; every
-    sum runs in its usual order, so the values stay the same bit for bit.
-    """
-    order, rank = _by_nearness(lazy)
-    near = lazy[order]
-    near = sp.csr_matrix((near.data, rank[near.indices], near.indptr), shape=lazy.shape)
-    diagonal = np.zeros(len(nodes), np.float32)
-    stacked = StackedRows(len(nodes), lazy.shape[1])
-    for several in counted("what labels cover", slices(len(nodes), _ROWS_IN_ORDER), len(nodes)):
-        places = rank[nodes[several]]
+def _walked_rows(
+    near: sp.csr_matrix, order: IntArray, place_of: IntArray, n_steps: int, least: float
+) -> tuple[sp.csr_matrix, FloatArray]:
+    """The rows of consecutive nodes after all steps, on all cores, and the value of each in its own row."""
+    n_nodes = len(place_of)
+    diagonal = np.zeros(n_nodes, np.float32)
+    stacked = StackedRows(n_nodes, near.shape[1])
+    for several in counted("what labels cover", slices(n_nodes, _ROWS_IN_ORDER), n_nodes):
+        places = place_of[several]
         by_place = np.argsort(places)
         parts = slices(len(places), _ROWS)
         walked: list[Any] = [None] * len(parts)
@@ -132,6 +131,15 @@ def _by_nearness(lazy: sp.csr_matrix) -> tuple[IntArray, IntArray]:
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order), dtype=order.dtype)
     return order, rank
+
+
+def _renumbered(lazy: sp.csr_matrix, order: IntArray, rank: IntArray) -> sp.csr_matrix:
+    """The same walk, neighbours of the graph near each other in memory, which halves the time of products.
+
+    The values of a row stay in their order, so that every sum is the same bit for bit.
+    """
+    near = lazy[order]
+    return sp.csr_matrix((near.data, rank[near.indices], near.indptr), shape=lazy.shape)
 
 
 def _walked(lazy: sp.csr_matrix, nodes: IntArray, n_steps: int, least: float) -> sp.csr_matrix:

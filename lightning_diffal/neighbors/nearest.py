@@ -28,6 +28,7 @@ from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows, finite_rows, scaled_points
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.memory import give_back_memory
 from lightning_diffal.utils.numeric.rows import read_when_needed
 from lightning_diffal.utils.storage.stages import Stages
 
@@ -219,6 +220,7 @@ def _by_lists(
         features = finite_rows(features)
     points = SearchedRows(features, metric)
     found = list_search(faiss_module(), points, k, generator=generator, rows=rows, shards=shards, stages=stages)
+    give_back_memory()
     distances = _true_lengths(found.distances, metric, points.exponent)
     return Neighbors(found.indices, distances, "faiss", found.recall)
 
