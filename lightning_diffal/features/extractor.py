@@ -40,6 +40,10 @@ KNOWN_REQUIREMENTS = frozenset({"features", "probabilities", "mc_probabilities"}
 _FIXED = "what does not train"  # the part of "auto" that stands beside the penultimate layer; no name of a submodule
 
 
+def _in_memory(shape: tuple[int, int]) -> FloatArray:
+    return np.empty(shape, np.float32)
+
+
 class FeatureExtractor:
     """Reads features and probabilities of the data set, both in one pass.
 
@@ -195,6 +199,7 @@ class FeatureExtractor:
         seed: int,
         *,
         mc_passes: int = 20,
+        room: Callable[[tuple[int, int]], FloatArray] = _in_memory,
     ) -> dict[str, FloatArray]:
         """Features and probabilities of some points, each batch read once.
 
@@ -207,6 +212,7 @@ class FeatureExtractor:
             wanted: of `"features"`, `"probabilities"` and `"mc_probabilities"`.
             seed: for data sets that draw at random, and for dropout; the same points read the same in a resumed run.
             mc_passes: how often Monte-Carlo dropout runs.
+            room: makes an array of a shape to write features into. Default: in memory.
 
         Returns:
             By name, float32 arrays `(n, D)`, `(n, C)` and `(n, C + 1)` (mean probabilities and mean entropy over the
@@ -230,7 +236,8 @@ class FeatureExtractor:
             size = _common_length(rows)
             for name, values in rows.items():
                 if name not in found:
-                    found[name] = np.empty((len(indices), values.shape[1]), dtype=np.float32)
+                    shape = (len(indices), values.shape[1])
+                    found[name] = room(shape) if name == "features" else _in_memory(shape)
                 if values.shape[1] != found[name].shape[1]:
                     raise FeatureError(
                         f"Expected {name} of the same length for all points, but got {found[name].shape[1]} and "

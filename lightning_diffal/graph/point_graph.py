@@ -14,7 +14,8 @@ from lightning_diffal.graph.sharded import sharded_graph
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, find_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.numeric.rows import RowView, read_when_needed
+from lightning_diffal.utils.numeric.rows import FileRows, RowView, read_when_needed
+from lightning_diffal.utils.storage.mapped import lies_in_file
 from lightning_diffal.utils.storage.stages import current_stages
 
 _COPIED_VALUES = 2**24  # of features that are put in another order by copying them
@@ -44,7 +45,7 @@ class PointGraph:
         return len(self.centrality)
 
 
-def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
+def build_point_graph(features: Any, lists: Lists) -> PointGraph:
     """Collapse duplicates, weigh the edges of the neighbour lists, and make the random walk.
 
     Args:
@@ -57,6 +58,8 @@ def build_point_graph(features: FloatArray, lists: Lists) -> PointGraph:
         >>> space.n_nodes, bool(space.inverse[0] == space.inverse[2])
         (2, True)
     """
+    if lies_in_file(features):
+        features = FileRows([features])  # read from its beginning to its end, and never copied as a whole
     representatives, inverse, _ = graph.collapse_duplicates(features)
     large = len(representatives) * features.shape[1] > _COPIED_VALUES
     if read_when_needed(features) and len(representatives) == len(features):

@@ -19,12 +19,12 @@ from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.numeric.matrices import float32_rows
 from lightning_diffal.utils.numeric.rows import FileRows
 from lightning_diffal.utils.storage.array_files import check_array_sizes
+from lightning_diffal.utils.storage.mapped import MAPPED_FROM
 
 __all__ = ["load_features"]
 
 PathLike = str | os.PathLike[str]
 
-_MAPPED_FROM = 2**31  # bytes in float32 from which on `.npy` files are read when needed
 _SUFFIXES = (".npy", ".npz", ".parquet")
 
 
@@ -55,7 +55,7 @@ def load_features(paths: PathLike | Sequence[PathLike], key: str | None = None) 
                 f"those in {file} have {array.shape[1]}."
             )
     rows = FileRows(arrays)
-    if 4 * rows.shape[0] * rows.shape[1] > _MAPPED_FROM:
+    if 4 * rows.shape[0] * rows.shape[1] >= MAPPED_FROM:  # in float32
         return rows
     matrices = []
     for file, array in zip(files, arrays, strict=True):

@@ -33,7 +33,7 @@ def test_a_list_and_a_folder_of_shards_are_one_array(tmp_path):
 
 
 def test_large_shards_are_read_when_needed(tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "_MAPPED_FROM", 1000)
+    monkeypatch.setattr(embeddings, "MAPPED_FROM", 1000)
     rows = load_features(shards_in(tmp_path / "shards"))
     assert read_when_needed(rows) and rows.shape == VALUES.shape and rows.dtype == np.float16
     np.testing.assert_array_equal(np.asarray(rows), VALUES)
@@ -97,7 +97,7 @@ def test_nan_in_a_shard_is_named(tmp_path, monkeypatch):
     with pytest.raises(FeatureError, match=r"part-7.npy holds NaN or infinity in 1 of 545 rows"):
         load_features(files)
     pytest.importorskip("faiss")
-    monkeypatch.setattr(embeddings, "_MAPPED_FROM", 1000)
+    monkeypatch.setattr(embeddings, "MAPPED_FROM", 1000)
     monkeypatch.setattr("lightning_diffal.neighbors.nearest.auto_backend", lambda *a, **k: "faiss")
     with pytest.raises(FeatureError, match=r"rows \[4000\] hold NaN"):
         select_from_files(files, 5)
@@ -107,7 +107,7 @@ def test_nan_in_a_shard_is_named(tmp_path, monkeypatch):
 def large(monkeypatch):
     """6,000 points count as many."""
     pytest.importorskip("faiss")
-    monkeypatch.setattr(embeddings, "_MAPPED_FROM", 1000)
+    monkeypatch.setattr(embeddings, "MAPPED_FROM", 1000)
     monkeypatch.setattr(kept, "_KEPT_FROM", 100)
     monkeypatch.setattr("lightning_diffal.neighbors.nearest.auto_backend", lambda *a, **k: "faiss")
     monkeypatch.setattr(lists, "_QUERIES", 1000)

@@ -13,6 +13,7 @@ from lightning_diffal.run.context import RunContext
 from lightning_diffal.stopping.base import stop_set_size
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.seeding import generator_of
+from lightning_diffal.utils.storage.mapped import room_for
 
 __all__ = ["ModelPass", "outputs_read", "outputs_required", "shown_to_sampler"]
 
@@ -120,5 +121,13 @@ class ModelPass:
                 wanted,
                 seed,
                 mc_passes=context.settings.sampler.mc_passes,
+                room=self._room,
             )
         )
+
+    def _room(self, shape: tuple[int, int]) -> FloatArray:
+        """Where features are written: a file in the run folder if they are many and no other process gathers them."""
+        folder = self.context.folder
+        if folder is None or self.context.ranks.size > 1:
+            return np.empty(shape, np.float32)
+        return room_for(shape, folder.path)

@@ -138,7 +138,7 @@ def current_stages() -> Stages | None:
 
 
 def counted(words: str, parts: Sequence[slice], total: int) -> Iterator[slice]:
-    """The parts of a piece of work; whoever listens is told how far it is.
+    """The parts of a piece of work; whoever listens is told how far it is, where there are several.
 
     Args:
         words: what is being done.
@@ -153,8 +153,9 @@ def counted(words: str, parts: Sequence[slice], total: int) -> Iterator[slice]:
         counting 2 3
         counting 3 3
     """
-    if parts:
+    if len(parts) > 1:
         announce(words, parts[0].start, total)
     for part in parts:
         yield part
-        announce(words, part.stop, total)
+        if len(parts) > 1:
+            announce(words, part.stop, total)
