@@ -7,7 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: docs demo demo-quick test test-versions test-clients lint types format benchmark clean help
+.PHONY: docs demo demo-quick test coverage mutants test-versions test-pythons test-clients lint types format licences benchmark clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,8 +22,20 @@ demo-quick: $(READY)  ## the same in half a minute
 test: $(READY)  ## the whole test suite, with the examples in the documentation
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
+coverage: $(READY)  ## branch coverage of the package by its tests, subprocesses included; fails under 95 % (slow)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+
+mutants: $(READY)  ## change one thing at a time and see whether tests notice (ARGS="pool --every 5"; slow)
+	$(BIN)/python tests/benchmarks/mutants.py $(ARGS)
+
 test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
 	$(BIN)/python tests/versions.py $(ARGS)
+
+test-pythons:  ## the tests on each Python from 3.10 to 3.14 that uv has or brings (ARGS="3.12")
+	for version in $(or $(ARGS),3.10 3.11 3.12 3.13 3.14); do \
+	    uv python install $$version && uv venv --clear --seed --python $$version .pythons/$$version && \
+	    .pythons/$$version/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]' && \
+	    .pythons/$$version/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile || exit 1; done
 
 test-clients: .venv-clients/.ready  ## unmodified models of a dozen libraries, in an environment of their own (large)
 	LIGHTNING_DIFFAL_NAMESPACE=lightning.pytorch .venv-clients/bin/python -m pytest -o addopts= -q -rs tests/clients $(ARGS)
@@ -49,6 +61,9 @@ format: $(READY)  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+licences: $(READY)  ## name, version and licence of everything that is installed
+	@$(BIN)/python tests/licences.py
+
 docs: $(READY)  ## the documentation, into docs/_build (warnings are errors)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
@@ -58,7 +73,7 @@ benchmark: $(READY)  ## timings of the parts that must stay fast
 	$(BIN)/python tests/benchmarks/speed.py --write docs/reference/speed.md
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv .venv-clients build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions lightning_logs runs
+	rm -rf .venv .venv-clients build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions .pythons lightning_logs runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

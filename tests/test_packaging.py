@@ -107,3 +107,13 @@ def test_a_typed_project_downstream(built, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+def test_what_the_package_needs_states_a_licence_that_allows_use_with_it():
+    from tests.licences import rows
+
+    needed = {"jinja2", "numpy", "pynndescent", "pytorch-lightning", "scipy", "torch", "torchmetrics"}
+    found = {name.lower(): licence for name, _, licence in rows() if name.lower() in needed}
+    assert found.keys() >= needed - {"pytorch-lightning"}
+    for name, licence in found.items():
+        assert any(word in licence for word in ("BSD", "Apache", "MIT")), f"{name}: {licence}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -264,8 +263,14 @@ def run_next(arguments: Sequence[str], checkpoint: Path, query_size: int, labels
     callbacks_of(cli.trainer).remove(active)
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything where a file is not one of its own
+        raise ConfigurationError(
+            f"Expected --ckpt to be a checkpoint that torch reads, but {checkpoint} is not: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    try:
         cli.model.load_state_dict(saved["state_dict"])
-    except (RuntimeError, KeyError, OSError, pickle.UnpicklingError, EOFError) as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"The weights in {checkpoint} are not those of {type(cli.model).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import lightning_diffal
 from lightning_diffal.cli import compare, demo, doctor, fit, label, next_query, report, select
+from lightning_diffal.cli.typed_options import options_of, with_options
 from lightning_diffal.exceptions import DiffalError
 
 __all__ = ["main"]
@@ -38,10 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         return status
     except DiffalError as error:
-        print(f"diffal {options.command}: {error}", file=sys.stderr)
+        message = with_options(str(error), options_of(parser, options.command))
+        print(f"diffal {options.command}: {message}", file=sys.stderr)
         return 1
     except OSError as error:  # a folder where a file should be, a full disk
         words = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            words = f"Expected a folder, but {error.filename} is a file"
         print(f"diffal {options.command}: {words or error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -115,6 +115,9 @@ def _run(options: argparse.Namespace) -> int:
             work=options.work,
         )
     chosen.write(options.out)
+    features = chosen.data.features
+    if features is not None and (features[:1000] == features[0]).all() and (features == features[0]).all():
+        print("All embeddings are equal, so nothing tells the points apart: the choice is arbitrary.")
     if len(chosen.query) < options.query_size:
         print(f"Asked for {options.query_size:,} points, but only {len(chosen.query):,} were left to choose from.")
     print(
