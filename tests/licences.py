@@ -15,7 +15,9 @@ def licence_of(metadata) -> str:
 
 def rows() -> list[tuple[str, str, str]]:
     """One row per distribution, by name."""
-    found = {d.metadata["Name"].lower(): (d.metadata["Name"], d.version, licence_of(d.metadata)) for d in distributions()}
+    found = {
+        d.metadata["Name"].lower(): (d.metadata["Name"], d.version, licence_of(d.metadata)) for d in distributions()
+    }
     return [found[name] for name in sorted(found)]
 
 
