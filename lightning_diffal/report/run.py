@@ -13,6 +13,7 @@ from lightning_diffal.exceptions import ConfigurationError, DiffalError, ResumeE
 from lightning_diffal.history.folder import STATE, load_archive
 from lightning_diffal.history.history import History, RoundRecord
 from lightning_diffal.history.journal import FILENAME, query_from_event, read_events
+from lightning_diffal.labels.class_names import same_names
 from lightning_diffal.labels.plain import label_from_plain
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.report.items import ItemThumb
@@ -173,13 +174,20 @@ def _from_folder(path: Path) -> RunView:
         name=str(header["run"]) if path.resolve().name == str(header["run"]) else path.resolve().name,
         sampler=None if state is None else str(state["settings"]["sampler"]),
         n_points=max(int(header["n_points"]), int(pool["n_points"])),
-        class_names=header.get("class_names"),
+        class_names=_class_names(header, state),
         ids=ids,
         labels=labels,
         arrived=arrived,
         pending=frozenset(asked - arrived.keys() - skipped),
         skipped=frozenset(skipped),
     )
+
+
+def _class_names(header: Mapping[str, Any], state: Mapping[str, Any] | None) -> Sequence[str] | None:
+    """As the run began with them; a class that was added while people labelled has its name in the state only."""
+    begun: Sequence[str] | None = header.get("class_names")
+    latest: Sequence[str] | None = None if state is None else state["data"].get("class_names")
+    return latest if begun is not None and latest is not None and same_names(begun, latest) else begun
 
 
 def _state(path: Path) -> dict[str, Any] | None:

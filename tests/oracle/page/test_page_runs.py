@@ -13,6 +13,7 @@ from lightning_diffal.cli import main
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.oracle import FileOracle, PageOracle
 from lightning_diffal.oracle.page.kept_media import bound_media
+from lightning_diffal.report import html_report
 from tests.helpers import TRAIN, Net, quiet_trainer
 from tests.oracle.page.test_page_server import Client, uid
 
@@ -86,6 +87,8 @@ def test_a_class_is_added_where_the_model_has_outputs_to_spare(tmp_path):
     }
     assert 2 in data.labels.tolist() and list(data.class_names) == ["rose", "tulip", "lily"]
     assert len(set(data.class_names)) == data.num_classes == 3
+    (page,) = html_report(tmp_path / "run", tmp_path / "report.html")
+    assert "lily" in page.read_text() and "class 2" not in page.read_text()
     # the script as it was goes on with the same run and the same page, and so does one that names the class now
     more = PageOracle(open_browser=False, poll_seconds=0.1, timeout=60)
     data, active = fit(
