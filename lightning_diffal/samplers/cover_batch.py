@@ -24,8 +24,9 @@ from lightning_diffal.samplers.covering import (
 from lightning_diffal.samplers.network import NetworkView
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
-__all__ = ["Aims", "CoverBatch", "aims_of", "cover_batch"]
+__all__ = ["Aims", "CoverBatch", "aims_of", "cover_batch", "trust_in_network"]
 
+_LABELS_PER_CLASS = 5  # from which on what a network says counts in full
 _LEAST = 1e-4  # doubt that is left where graph and network are sure: points far from all picks still come first
 
 
@@ -65,7 +66,8 @@ def aims_of(
 ) -> Aims:
     """What is doubted, and what is known.
 
-    With a network: its doubt, and what labels cover that agree with it. Without one: the weakness of the diffused
+    With a network: its doubt, and what labels cover that agree with it, as far as `trust_in_network` goes; for the rest
+    every node is doubted alike, and labels cover whatever it says. Without one: the weakness of the diffused
     label, and what labels of one class cover more than those of any other. Every class of the pool counts alike, and
     before the first label every node.
 
@@ -77,20 +79,42 @@ def aims_of(
         network: what it says of the nodes; `None` where it is not asked, or nothing is labelled.
         reduction: for multi-label targets.
     """
-    margin = summary.margin if network is None else network.margin
+    trust = np.float32(trust_in_network(len(data.labelled), data.num_classes))
+    margin = summary.margin if network is None else trust * network.margin
     if len(data.labelled):
         rows = kernel[space.inverse[data.labelled]]
         known = _known(rows, data, None if network is None else network.predicted, reduction)
+        if network is not None and trust < 1:
+            known = trust * known + (1 - trust) * covered_by(rows, np.arange(rows.shape[0]))
         weights = np.maximum(1 - margin, np.float32(_LEAST))
     else:
         known, weights = np.zeros(space.n_nodes, np.float32), np.ones(space.n_nodes, np.float32)
     if network is not None:
-        weights = weights * network.weights
+        weights = weights * (1 + trust * (network.weights - 1))
     elif not data.is_multilabel:
         weights = weights * predicted_class_weights(summary.predicted)
     if len(data.pending):
         known = np.maximum(known, covered_by(kernel, np.unique(space.inverse[data.pending])))
     return Aims(weights, known)
+
+
+def trust_in_network(n_labelled: int, num_classes: int) -> float:
+    r"""How much of what a network says counts, :math:`\tau = \min(1, L / 5 C)`.
+
+    A network that has seen a handful of labels is sure of the classes it knows, and of all others that they are those.
+
+    Args:
+        n_labelled: `L`.
+        num_classes: `C`.
+
+    Returns:
+        From 0 to 1, which it is from five labels per class on.
+
+    Example:
+        >>> trust_in_network(10, 10), trust_in_network(50, 10)
+        (0.2, 1.0)
+    """
+    return min(1.0, n_labelled / (_LABELS_PER_CLASS * max(1, num_classes)))
 
 
 def cover_batch(

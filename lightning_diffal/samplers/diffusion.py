@@ -39,9 +39,11 @@ class DiffusionSampler(GraphSampler):
     cover `n` already, and :math:`u_n` the doubt about it. A label covers only points of which the network says the
     same: where the two contradict each other, the place counts as unknown. The doubt is the network's, one less its
     largest probability plus the second largest, weighted so that every class of the pool counts alike, as far as the
-    network can tell: rare classes are not left for last. Without probabilities the doubt is the weakness of the
-    diffused label, and what labels of two classes cover counts by the difference. With few labels nothing is covered
-    and little is sure, so the sampler explores; later what is left uncovered are contested places and doubted ones, so
+    network can tell: rare classes are not left for last. Below five labels per class the network's word counts only in
+    part, as far as it has seen labels; for the rest every point is doubted alike, and labels cover whatever it says.
+    Without probabilities the doubt is the weakness of the diffused label, and what labels of two classes cover counts
+    by the difference. With few labels nothing is covered and little is sure, so the sampler explores; later what is
+    left uncovered are contested places and doubted ones, so
     it refines: there is no switch. The objective is submodular, and the greedy batch is within :math:`1 - 1/e` of the
     best one. Uncertainty herding (Bae et al., 2025) is a sum of this form with a Gaussian kernel, labels that cover
     whatever they say and points that all count alike; MaxHerding (Bae et al., 2024) is the one without doubt.

@@ -96,17 +96,20 @@ def dense_kernel(features, k=15):
     return walk_kernel(graph.transition_matrix(graph.self_tuning_weights(*nearest_neighbors(features, k)))).toarray()
 
 
+@pytest.mark.parametrize("n_labelled", [6, 24, 25, 40])  # a network is trusted in full from five per class on
 @pytest.mark.parametrize("size", [1, 12])
-def test_with_a_network_equals_a_naive_transcription(size):
+def test_with_a_network_equals_a_naive_transcription(size, n_labelled):
     features, truth = clouds(400, 5, spread=2.0)
     probabilities = probabilities_of(400, 5)
-    labelled, pending = np.array([17, 250, 3, 111, 380, 42]), np.array([60, 200])
+    labelled = np.random.default_rng(0).choice(400, n_labelled + 2, replace=False)
+    labelled, pending = labelled[2:], labelled[:2]
     kernel = dense_kernel(features)
+    trust = min(1, n_labelled / 25)
     ordered = np.sort(probabilities, axis=1)
-    weights = 1 - (ordered[:, -1] - ordered[:, -2])
-    weights *= probabilities @ (1 / (5 * probabilities.mean(axis=0)))
+    weights = 1 - trust * (ordered[:, -1] - ordered[:, -2])
+    weights *= 1 - trust + trust * (probabilities @ (1 / (5 * probabilities.mean(axis=0))))
     agrees = truth[labelled][:, None] == probabilities.argmax(axis=1)
-    known = np.where(agrees, kernel[labelled], 0).max(axis=0)
+    known = trust * np.where(agrees, kernel[labelled], 0).max(axis=0) + (1 - trust) * kernel[labelled].max(axis=0)
     known = np.maximum(known, kernel[pending].max(axis=0))
     nodes = np.setdiff1d(np.arange(400), np.concatenate([labelled, pending]))
     positions, gain, covered = naive(kernel, weights, known, nodes, size)
@@ -156,13 +159,25 @@ def test_what_label_and_network_contradict_stays_unknown():
     assert side[query.indices].all()
 
 
+def test_a_network_is_trusted_as_far_as_it_has_seen_labels():
+    """Three clouds, labels in two; the network is sure that the third is one of those it knows."""
+    features, truth = clouds(300, 3)
+    labelled = np.concatenate([np.flatnonzero(truth == 0)[:2], np.flatnonzero(truth == 1)[:2]])
+    sure = np.where(truth == 0, 0.99, 0.01)
+    sides = np.random.default_rng(0).random(300) < 0.5  # doubt between the two known classes, all over the first
+    probabilities = np.stack([sure, 1 - sure, np.zeros(300)], axis=1)
+    probabilities[(truth == 0) & sides] = [0.5, 0.5, 0]
+    query = ask(features, labelled, truth[labelled], 3, probabilities=probabilities.astype(np.float32))
+    assert truth[query.indices[0]] == 2
+
+
 def test_a_rare_class_is_not_left_for_last():
     features, truth = clouds(1000, 2, spread=6.0)
     rare = np.flatnonzero(truth == 1)
     kept = np.sort(np.concatenate([np.flatnonzero(truth == 0), rare[:25]]))
     features, truth = features[kept], truth[kept]
     probabilities = np.where(truth[:, None] == 1, [0.05, 0.95], [0.95, 0.05]).astype(np.float32)
-    labelled = np.array([np.flatnonzero(truth == 0)[0], np.flatnonzero(truth == 1)[0]])
+    labelled = np.concatenate([np.flatnonzero(truth == 0)[:9], np.flatnonzero(truth == 1)[:1]])
     query = ask(features, labelled, truth[labelled], 20, num_classes=2, probabilities=probabilities)
     assert 3 <= truth[query.indices].sum() <= 12  # a random choice would hold one
 
@@ -230,7 +245,8 @@ class TestNetwork:
             for c in range(4)
         ]
         known = np.mean(by_label, axis=0) if reduction == "mean" else np.min(by_label, axis=0)
-        weights = 1 - (sure.mean(axis=1) if reduction == "mean" else sure.min(axis=1))
+        known = 0.5 * known + 0.5 * kernel[labelled].max(axis=0)  # ten labels of four classes: half of full trust
+        weights = 1 - 0.5 * (sure.mean(axis=1) if reduction == "mean" else sure.min(axis=1))
         nodes = np.setdiff1d(np.arange(300), labelled)
         positions, _, _ = naive(kernel, weights, known, nodes, 6)
         data = QueryData(features=features, labelled=labelled, labels=truth[labelled], probabilities=probabilities)
