@@ -115,6 +115,8 @@ def _reader(tables: list[Table], class_names: Sequence[str] | None) -> LabelRead
     names = [] if class_names is None else [tidy(name) for name in class_names]
     several = any(holds_several(cell) and not (isinstance(cell, str) and tidy(cell) in names) for cell, _ in cells)
     several = several and any(len(parts_of(cell)) != 1 for cell, _ in cells if holds_several(cell))
+    # beside the class name `export_labels` writes zeros and ones for several classes, also where only one applies
+    several |= any(row.text("class_name") and is_vector(row.text("label")) for table in tables for row in table.rows)
     if class_names is not None:
         if len(set(class_names)) < len(class_names):
             raise ConfigurationError(f"Expected class names that differ, but got {', '.join(class_names)}.")
