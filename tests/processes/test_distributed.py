@@ -235,7 +235,9 @@ def test_answers_from_files_are_waited_for_by_all_processes(tmp_path):
 # ------------------------------------------------------------------------------------------ processes for one fit only
 
 
-@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "strategy", ["ddp_fork", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddp_spawn", "ddp_notebook"))]
+)
 def test_children_hand_back_what_they_learned(strategy, tmp_path):
     script(tmp_path, "children", strategy)
     found = json.loads((tmp_path / "main.json").read_text())

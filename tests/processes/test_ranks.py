@@ -3,10 +3,11 @@
 import json
 from types import SimpleNamespace
 
+import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from lightning_diffal.exceptions import DiffalError, OtherProcessError
+from lightning_diffal.exceptions import ConfigurationError, DiffalError, OtherProcessError
 from lightning_diffal.processes.ranks import Ranks
 
 
@@ -43,3 +44,12 @@ def test_what_cannot_be_sent_is_an_error_everywhere(tmp_path):
     ]
     assert second[0] == other and second[2:4] == [other, ["ZeroDivisionError", False]]
     assert second[1][0] in ("PicklingError", "AttributeError") and first[4] == second[4] == [0, 1]
+
+
+def test_processes_that_do_not_talk_through_torch_are_refused_by_name():
+    class XLAStrategy:
+        restore_checkpoint_after_setup = False
+
+    trainer = SimpleNamespace(world_size=8, global_rank=0, strategy=XLAStrategy())
+    with pytest.raises(ConfigurationError, match=r"XLAStrategy runs 8 processes without .*: use `strategy='ddp'`"):
+        Ranks(trainer)
