@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lightning_diffal.exceptions import (
-    AnswerFileError,
     ConfigurationError,
     InvalidIndexError,
     InvalidLabelError,
@@ -21,6 +19,7 @@ from lightning_diffal.exceptions import (
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.base import Oracle, Question
 from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, read_label
+from lightning_diffal.spreadsheets.patience import patiently
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table
 from lightning_diffal.spreadsheets.unread import has_xlsx, is_of_programs, unread_answers
@@ -38,7 +37,6 @@ __all__ = ["FileOracle"]
 _NAME = re.compile(r"query-\d+\.(csv|jsonl|xlsx)")
 _EXPORTS = "exports"  # the folder beside them for what tools write
 _MARK = "run.txt"
-_LOOKS, _MOMENT = 4, 0.25  # times, and seconds between them, before a file that cannot be opened is worth an error
 
 
 class FileOracle(Oracle):
@@ -228,7 +226,10 @@ class FileOracle(Oracle):
     def whereabouts(self) -> str | None:
         """The files in which answers are missing, and those beside them that are not read, with the reason."""
         where = f"the column `label` of {' and '.join(map(str, self._open or [self._where]))}"
-        unread = unread_answers(self._where, {path.name for path in self._files()})
+        try:
+            unread = unread_answers(self._where, {path.name for path in self._files()})
+        except OSError:  # said by whoever reads the answers
+            unread = []
         return f"{where} (not read there: {'; '.join(unread)})" if unread else where
 
     def _read(self, data: ActiveDataModule) -> dict[int, Any]:
@@ -289,22 +290,14 @@ class FileOracle(Oracle):
         return sorted(path for path in there if path.is_file() and not is_of_programs(path.name))
 
     def _tables(self, problems: Problems, *, of_tools: bool = False) -> list[Table]:
-        for left in reversed(range(_LOOKS)):
-            seen = len(problems.found)
-            try:
-                return [
-                    read_table(path, problems, self._encoding(path))
-                    for path in self._files() + (self._exports() if of_tools else [])
-                ]
-            except OSError as error:  # a program that saves moves the file away for a moment, or locks it
-                del problems.found[seen:]
-                if not left:
-                    raise AnswerFileError(
-                        f"{error.filename or self._where} could not be read ({error.strerror or error}). Nothing was "
-                        "applied: close the program that holds it, or see to the folder, and rerun."
-                    ) from error
-                time.sleep(_MOMENT)
-        raise AssertionError("the last look returns or raises")
+        def read() -> tuple[list[Table], Problems]:
+            found = Problems()
+            paths = self._files() + (self._exports() if of_tools else [])
+            return [read_table(path, found, self._encoding(path)) for path in paths], found
+
+        tables, found = patiently(read, self._where)
+        problems.found += found.found
+        return tables
 
     def _encoding(self, path: Path) -> str:
         return self.encoding if path.suffix == ".csv" else "utf-8"

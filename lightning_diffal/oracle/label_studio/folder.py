@@ -11,6 +11,7 @@ from lightning_diffal.exceptions import AnswerFileError
 from lightning_diffal.labels.ids import writable
 from lightning_diffal.oracle.label_studio.answers import AnnotatedTask, read_export
 from lightning_diffal.oracle.label_studio.tasks import ID
+from lightning_diffal.spreadsheets.patience import patiently
 from lightning_diffal.spreadsheets.unread import is_of_programs
 from lightning_diffal.utils.storage.files import replacing
 
@@ -71,8 +72,12 @@ class LabelStudioFolder:
         Raises:
             AnswerFileError: a file that is not an export, or not whole.
         """
-        paths = [path for path in self._exports() if path.suffix.lower() in _READ]
-        return [task for path in paths for task in read_export(path, self.from_name)]
+
+        def read() -> list[AnnotatedTask]:
+            paths = [path for path in self._exports() if path.suffix.lower() in _READ]
+            return [task for path in paths for task in read_export(path, self.from_name)]
+
+        return patiently(read, self.path / "exports")
 
     def _exports(self) -> list[Path]:
         folder = self.path / "exports"
