@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["OUR_ID", "UnreadableError", "array_entries", "as_row"]
+__all__ = ["OUR_ID", "UnreadableError", "array_entries", "as_row", "once_each"]
 
 OUR_ID = "diffal_id"
 """The name under which an item takes the id of its point through a tool."""
@@ -63,6 +63,26 @@ def as_row(cells: Mapping[str, Any]) -> dict[str, Any]:
             "its `index`"
         )
     return row
+
+
+def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON that says everything once; Python takes the last of two values in silence.
+
+    Args:
+        pairs: names and values.
+
+    Raises:
+        UnreadableError: a name that stands twice, with different values.
+
+    Example:
+        >>> once_each([("id", 7), ("label", "pos")])
+        {'id': 7, 'label': 'pos'}
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise UnreadableError(f"`{name}` stands twice, with {reprlib.repr(found[name])} and {reprlib.repr(value)}")
+    return found
 
 
 def _our_id(row: Mapping[str, Any]) -> Any:
@@ -141,7 +161,7 @@ def array_entries(values: Any) -> Iterator[dict[str, Any]]:
     for value in values:
         if "annotations" in value and "data" in value:
             raise UnreadableError("tasks of Label Studio, which `LabelStudioOracle(folder=...)` reads from `exports`")
-        yield {str(name).strip().lower(): cell for name, cell in value.items()}
+        yield once_each((str(name).strip().lower(), cell) for name, cell in value.items())
 
 
 def _coco(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

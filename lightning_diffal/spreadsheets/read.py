@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_diffal.exceptions import AnswerFileError
-from lightning_diffal.spreadsheets.exports import UnreadableError, array_entries, as_row
+from lightning_diffal.spreadsheets.exports import UnreadableError, array_entries, as_row, once_each
 from lightning_diffal.spreadsheets.packed import is_workbook, only_member
 from lightning_diffal.spreadsheets.workbook import sheet_rows
 from lightning_diffal.utils.extras import MissingExtraError
@@ -187,7 +187,7 @@ def _sheet_table(path: Path, content: bytes, problems: Problems, needs_label: bo
 def _entries(path: Path, text: str, problems: Problems) -> Iterator[Row]:
     """The rows of a JSON file."""
     try:
-        for number, cells in enumerate(array_entries(json.loads(text)), start=1):
+        for number, cells in enumerate(array_entries(json.loads(text, object_pairs_hook=once_each)), start=1):
             yield from _row(path, number, cells, "", problems, "entry")
     except (ValueError, RecursionError) as error:  # UnreadableError among them
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
@@ -224,7 +224,10 @@ def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=once_each)
+        except UnreadableError as error:
+            problems.add(path, number, str(error))
+            continue
         except (ValueError, RecursionError):
             problems.add(path, number, f"no JSON, or half of it: {reprlib.repr(line.strip())}")
             continue
@@ -232,7 +235,9 @@ def _json_rows(path: Path, text: str, problems: Problems) -> Iterator[Row]:
             problems.add(path, number, f"expected a JSON object such as {{...}}, but got {reprlib.repr(values)}")
             continue
         try:
-            row = Row(number, as_row({str(name).strip().lower(): value for name, value in values.items()}), "")
+            row = Row(
+                number, as_row(once_each((str(name).strip().lower(), value) for name, value in values.items())), ""
+            )
         except UnreadableError as error:
             problems.add(path, number, str(error))
             continue

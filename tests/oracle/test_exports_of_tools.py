@@ -110,6 +110,8 @@ TOOLS = {
     ),
     "argilla 1": ("a.jsonl", lines({"id": "b.png", "annotation": "pos", "status": "Validated"}), {1: 1}),
     "argilla 1 open": ("a.jsonl", lines({"id": "b.png", "annotation": None, "status": "Default"}), {}),
+    "said twice": ("query-000.jsonl", '{"id": "b.png", "label": "pos", "label": "neg"}\n', REFUSED),
+    "said twice alike": ("query-000.jsonl", '{"id": "b.png", "label": "pos", "Label": "neg"}\n', REFUSED),
     "cvat": ("c.csv", table(["image_name", "label"], ["b.png", "pos"], ["c.png", ""]), {1: 1}),
     "open images": ("c.csv", table(["ImageID", "LabelName", "Confidence"], ["b.png", "pos", 1]), {1: 1}),
     "other image": ("c.csv", table(["image_name", "label"], ["z.png", "pos"]), REFUSED),
