@@ -70,7 +70,7 @@ docs: $(READY)  ## the documentation, into docs/_build (warnings are errors)
 
 benchmark: $(READY)  ## timings of the parts that must stay fast
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks $(ARGS)
-	$(BIN)/python tests/benchmarks/speed.py --write docs/reference/speed.md
+	$(BIN)/python tests/benchmarks/speed.py --write docs/reference/speed.md $(SPEED)
 
 clean:  ## remove the environment, caches and results
 	rm -rf .venv .venv-clients build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions .pythons lightning_logs runs

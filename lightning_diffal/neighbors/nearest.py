@@ -29,6 +29,7 @@ from lightning_diffal.neighbors.rows import SearchedRows, finite_rows, scaled_po
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.memory import give_back_memory
+from lightning_diffal.utils.numeric.matrices import relative_distances
 from lightning_diffal.utils.numeric.rows import read_when_needed
 from lightning_diffal.utils.storage.stages import Stages
 
@@ -330,11 +331,8 @@ def nearest_rows(features: Any, queries: Any, targets: Any, *, metric: str = "eu
     points = scaled_points(finite_rows(taken), metric)[0].astype(np.float64)
     points -= np.median(points[:4096], axis=0)
     sources, sinks = points[: len(queries)], points[len(queries) :]
-    sink_norms = np.einsum("ij,ij->i", sinks, sinks)
-    block = max(1, _BLOCK_VALUES // len(sinks))
-    for start in range(0, len(sources), block):
-        gram = sink_norms - 2 * (sources[start : start + block] @ sinks.T)
-        nearest[start : start + block] = targets[gram.argmin(axis=1)]
+    for part, squared in relative_distances(sources, sinks, _BLOCK_VALUES // len(sinks), np.float64):
+        nearest[part] = targets[squared.argmin(axis=1)]
     return nearest
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.matrices import relative_distances
 from lightning_diffal.utils.numeric.threads import slices
 from lightning_diffal.utils.storage.stages import counted
 
@@ -64,7 +65,7 @@ def _nearest(faiss: Any, queries: FloatArray, block: FloatArray, width: int) -> 
     if faiss is not None:
         squared, places = faiss.knn(queries, block, width)
         return squared, places
-    norms = np.einsum("ij,ij->i", block, block)
-    gram = norms - 2 * (queries @ block.T) + np.einsum("ij,ij->i", queries, queries)[:, None]
+    (_, gram), *_ = relative_distances(queries, block, len(queries), np.float32)
+    gram += np.einsum("ij,ij->i", queries, queries)[:, None]
     places = np.argpartition(gram, width - 1, axis=1)[:, :width]
     return np.take_along_axis(gram, places, axis=1), places

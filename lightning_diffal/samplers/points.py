@@ -11,6 +11,7 @@ from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.neighbors.rows import scaled_points
 from lightning_diffal.samplers.query_data import QueryData
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.matrices import relative_distances
 
 __all__ = [
     "KeyedPoints",
@@ -126,20 +127,15 @@ def nearest_squared(
     result = np.full(len(points), np.inf, np.float32)
     if not len(targets):
         return result
-    sinks = targets.astype(np.float64)
-    norms = np.einsum("ij,ij->i", sinks, sinks)
-    block = max(1, _BLOCK_VALUES // (len(sinks) + points.shape[1]))
-    for start in range(0, len(points), block):
-        part = points[start : start + block]
-        gram = part.astype(np.float64) @ sinks.T
-        gram *= -2
-        gram += norms  # in place: one block and not three
+    block = _BLOCK_VALUES // (len(targets) + points.shape[1])
+    for rows, gram in relative_distances(points, targets, block, np.float64):
+        part = points[rows]
         if apart is not None:
-            gram[apart[0][start : start + block, None] == apart[1]] = np.inf
+            gram[apart[0][rows, None] == apart[1]] = np.inf
         nearest = gram.argmin(axis=1)
         difference = part - targets[nearest]
         squared = np.einsum("ij,ij->i", difference, difference)
-        result[start : start + block] = np.where(gram[np.arange(len(part)), nearest] < np.inf, squared, np.inf)
+        result[rows] = np.where(gram[np.arange(len(part)), nearest] < np.inf, squared, np.inf)
     return result
 
 

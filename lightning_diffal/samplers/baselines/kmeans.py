@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from lightning_diffal.samplers.points import squared_distances
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.matrices import relative_distances
 
 __all__ = ["draw_by_weight", "kmeans", "nearest_to_means"]
 
@@ -114,13 +115,8 @@ def _seeds(points: FloatArray, n_clusters: int, generator: np.random.Generator) 
 
 def _assign(points: FloatArray, centres: FloatArray) -> IntArray:
     labels = np.empty(len(points), np.int64)
-    norms = np.einsum("ij,ij->i", centres, centres)
-    block = max(1, _BLOCK_VALUES // len(centres))
-    for start in range(0, len(points), block):
-        gram = points[start : start + block] @ centres.T
-        gram *= -2
-        gram += norms
-        labels[start : start + block] = gram.argmin(axis=1)
+    for part, squared in relative_distances(points, centres, _BLOCK_VALUES // len(centres), points.dtype):
+        labels[part] = squared.argmin(axis=1)
     return labels
 
 
