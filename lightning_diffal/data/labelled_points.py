@@ -157,11 +157,13 @@ class LabelledPoints:
             self.pool.store_labels(unread, self.own_labels(unread))
         return self.pool.labels
 
-    def label(self, indices: Iterable[int], labels: Iterable[Any] | None = None, *, round_: int = 0) -> None:
+    def label(
+        self, indices: Iterable[int] | Mapping[int, Any], labels: Iterable[Any] | None = None, *, round_: int = 0
+    ) -> None:
         """Move points to the labelled ones. Nothing changes where anything is refused.
 
         Args:
-            indices: positions in the training data set; in the pool, pending or skipped.
+            indices: positions in the training data set; in the pool, pending or skipped. Or labels by position.
             labels: one each, as a class or a class name. `None`: the data set's own, read now.
             round_: the round that bought them; 0 for labels that cost nothing of a budget.
 
@@ -169,20 +171,24 @@ class LabelledPoints:
             InvalidIndexError: unknown, twice, or labelled already.
             InvalidLabelError: not one label per point, of a wrong type, or out of range.
         """
+        indices, labels = _pairs(indices, labels)
         chosen = as_indices(indices, len(self.pool))
         self.pool.label(chosen, self._given(chosen, self.own_labels(chosen) if labels is None else labels), round_)
 
-    def correct(self, indices: Iterable[int], labels: Iterable[Any]) -> None:
+    def correct(self, indices: Iterable[int] | Mapping[int, Any], labels: Iterable[Any] | None = None) -> None:
         """Replace labels that turned out wrong. Nothing changes where anything is refused.
 
         Args:
-            indices: positions of labelled points.
+            indices: positions of labelled points. Or labels by position.
             labels: one each, as a class or a class name.
 
         Raises:
             InvalidIndexError: unknown, twice, or not labelled.
             InvalidLabelError: not one label per point, of a wrong type, or out of range.
         """
+        indices, labels = _pairs(indices, labels)
+        if labels is None:
+            raise InvalidLabelError("Expected one label for each point that is corrected, but got none.")
         chosen = as_indices(indices, len(self.pool))
         values = self._given(chosen, labels)
         self.pool.correct(chosen, values)
@@ -388,3 +394,14 @@ class LabelledPoints:
 
     def _unaugmented(self) -> Any:
         return self.train_dataset if self.pool_dataset is None else self.pool_dataset
+
+
+def _pairs(
+    indices: Iterable[int] | Mapping[int, Any], labels: Iterable[Any] | None
+) -> tuple[Iterable[int], Iterable[Any] | None]:
+    """Points and labels side by side, where labels were given by position; keys alone would lose them in silence."""
+    if not isinstance(indices, Mapping):
+        return indices, labels
+    if labels is not None:
+        raise InvalidLabelError("Expected labels by position, or positions and labels, but got both.")
+    return list(indices), list(indices.values())

@@ -8,9 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset, random_split
 
 from lightning_diffal import ActiveDataModule, ActiveLearning
-from lightning_diffal.exceptions import (
-    ResumeError,
-)
+from lightning_diffal.exceptions import InvalidLabelError, ResumeError
 from lightning_diffal.samplers import RandomSampler
 from tests.data.test_datamodule import START, module_of, through_a_file
 from tests.helpers import quiet_trainer
@@ -222,3 +220,23 @@ def test_own_train_dataloader():
         [4, 8, 17, 31, 37, 38, 39],
         [4, 8, 17, 31, 34, 35, 36, 37, 38, 39],
     ]
+
+
+def test_labels_by_position():
+    data = ActiveDataModule(points(), initial_labels=[1])
+    data.label({5: 2, 3: 0})  # the data set has 2 and 0 there; and not:
+    data.label({7: 0, 8: 1})
+    assert dict(zip(data.labelled_indices.tolist(), data.labels.tolist(), strict=True)) == {
+        1: 1,
+        3: 0,
+        5: 2,
+        7: 0,
+        8: 1,
+    }
+    data.correct({7: 2})
+    assert data.labels[data.labelled_indices == 7].tolist() == [2]
+    for call in (data.label, data.correct):
+        with pytest.raises(InvalidLabelError, match="by position, or positions and labels"):
+            call({9: 1}, [1])
+    with pytest.raises(InvalidLabelError, match="one label for each point that is corrected"):
+        data.correct([7])

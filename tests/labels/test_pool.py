@@ -257,3 +257,8 @@ class TestIndices:
             LabelledPool(3, [1, "1", 2])
         with pytest.raises(InvalidIndexError, match="3 points, but got 2"):
             LabelledPool(3, ["a", "b"])
+
+
+def test_nothing_is_labelled_yet():
+    pool = LabelledPool(3)
+    assert pool.labels.shape == (0,) and pool.labels.dtype == np.int64 and pool.placeholder == 0
