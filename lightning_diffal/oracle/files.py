@@ -18,7 +18,7 @@ from lightning_diffal.exceptions import (
 )
 from lightning_diffal.labels.marks import PENDING, SKIP
 from lightning_diffal.oracle.base import Oracle, Question
-from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, read_label
+from lightning_diffal.spreadsheets.labels import CANNOT_TELL, LabelReader, in_other_order, read_label
 from lightning_diffal.spreadsheets.patience import patiently
 from lightning_diffal.spreadsheets.points import PointReader
 from lightning_diffal.spreadsheets.read import Problems, Table, read_table
@@ -241,9 +241,10 @@ class FileOracle(Oracle):
         found: dict[int, tuple[Any, str]] = {}
         tables = self._tables(problems, of_tools=True)
         for table in tables:
+            by_name = in_other_order(table.rows, labels)
             for row in table.rows:
                 try:
-                    value = read_label(row, labels)
+                    value = read_label(row, labels, by_name=by_name)
                     if value is PENDING:
                         continue
                     index = points.read(row)

@@ -17,6 +17,7 @@ from lightning_diffal.spreadsheets.labels import (
     CANNOT_TELL,
     LabelReader,
     holds_several,
+    in_other_order,
     is_vector,
     label_cell,
     parts_of,
@@ -90,9 +91,10 @@ def read_labels(paths: Sequence[Path], points: PointReader, class_names: Sequenc
     places: dict[int, str] = {}
     open_points: set[int] = set()
     for table in tables:
+        by_name = in_other_order(table.rows, reader)
         for row in table.rows:
             try:
-                value = read_label(row, reader)
+                value = read_label(row, reader, by_name=by_name)
                 if value is PENDING and _ASKED_BY_US not in row.cells:
                     continue
                 index = points.read(row)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,16 @@ from lightning_diffal.labels.targets import Label
 from lightning_diffal.spreadsheets.numbers import AmbiguousNumberError, is_numeric, whole_number
 from lightning_diffal.spreadsheets.read import Row
 
-__all__ = ["CANNOT_TELL", "LabelReader", "holds_several", "is_vector", "label_cell", "parts_of", "read_label"]
+__all__ = [
+    "CANNOT_TELL",
+    "LabelReader",
+    "holds_several",
+    "in_other_order",
+    "is_vector",
+    "label_cell",
+    "parts_of",
+    "read_label",
+]
 
 CANNOT_TELL = ("?", "skip")
 """What people write where nobody can tell the label."""
@@ -222,12 +232,35 @@ def label_cell(row: Row) -> Any:
     return name if name and "label" in row.cells else row.cells.get("label")
 
 
-def read_label(row: Row, reader: LabelReader) -> Any:
+def in_other_order(rows: Sequence[Row], reader: LabelReader) -> bool:
+    """Whether a table was written with the classes in another order: its numbers disagree with its names as a whole.
+
+    Then the names count. It has to be certain: each number stands for one name and each name for one number, and every
+    one that disagrees does so in two rows at least; a single label changed by hand contradicts itself.
+
+    Args:
+        rows: of an exported table, with `label` and `class_name`.
+        reader: knows the classes.
+    """
+    if reader.multilabel or not reader.classes_known or not reader.names:
+        return False
+    pairs: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        number, name = _number_or_none(row.text("label")), tidy(row.text("class_name"))
+        if number is not None and name in reader.names:
+            pairs[number, reader.names[name]] += 1
+    numbers, names = {number for number, _ in pairs}, {name for _, name in pairs}
+    moved = [count for (number, name), count in pairs.items() if number != name]
+    return bool(moved) and len(numbers) == len(names) == len(pairs) and min(moved) > 1
+
+
+def read_label(row: Row, reader: LabelReader, *, by_name: bool = False) -> Any:
     """The label of a row, from its column `label`, and from `class_name` where there is one: they have to agree.
 
     Args:
         row: of a table of answers.
         reader: knows the classes.
+        by_name: the numbers are of another order of the classes, see `in_other_order`.
 
     Raises:
         InvalidLabelError: a label that cannot be, or a number and a name that are not the same class.
@@ -240,12 +273,12 @@ def read_label(row: Row, reader: LabelReader) -> Any:
         number = whole_number(str(written), row.delimiter)
     except AmbiguousNumberError:
         number = None
-    is_number_of_name = number == value or (not reader.classes_known and number is not None)
+    is_number_of_name = number == value or by_name or (not reader.classes_known and number is not None)
     if is_number_of_name or (isinstance(value, tuple) and tidy(str(written)) == " ".join(map(str, value))):
         return value
     raise InvalidLabelError(
-        f"the label is {written!r}, but the class name beside it is {name!r}: correct both, or delete the column "
-        "`class_name`"
+        f"the label is {written!r}, but the class name beside it is {name!r}: correct the one that is wrong, in "
+        "every row if the classes had another order when this was written"
     )
 
 

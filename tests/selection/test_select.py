@@ -217,7 +217,7 @@ BAD_LABELS = {
         "l.csv, line 3: there is no point with index '60': they are numbered from 0 to 59"),
     "id": ("id,label\nimg/1.png,ape\n",
         "l.csv, line 2: there is no point with id 'img/1.png': they are numbered from 0 to 59;"
-        " other names need a file of `ids`."),
+        " other names need a file of --ids."),
     "conflict": ("index,label\n1,ape\n2,bee\n1,bee\n",
         "l.csv, line 4: this point has another label in line 2 of l.csv."),
     "conflict with cannot tell": ("index,label\n1,?\n1,bee\n",
@@ -242,8 +242,8 @@ def test_bad_labels(name, folder, capsys):
     [
         (["--labels", "none.csv"], "There is no file none.csv."),
         (["--ids", "none.txt"], "There is no file none.txt."),
-        (["--ids", "short.txt"], "short.txt: Expected argument `ids` to hold one id for each of 60 points, but got 2."),
-        (["--ids", "twice.csv"], "twice.csv: Expected argument `ids` to be unique, but 'a' stands 60 times."),
+        (["--ids", "short.txt"], "short.txt: Expected --ids to hold one id for each of 60 points, but got 2."),
+        (["--ids", "twice.csv"], "twice.csv: Expected --ids to be unique, but 'a' stands 60 times."),
         (["--ids", "blank.csv"], "blank.csv, line 3: no id"),
         (["--ids", "once.csv"], "once.csv: expected each index from 0 to 59 once in column `index`"),
         (["--labels", "typo.csv", "--class-names", "ape", "ape"], "class names that differ, but got ape, ape"),

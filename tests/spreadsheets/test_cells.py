@@ -206,3 +206,26 @@ def test_initial_labels_like_a_dict():
 def test_class_names_that_nobody_can_tell_apart(names):
     with pytest.raises(ConfigurationError, match="class_names"):
         ActiveDataModule(["x"] * 9, class_names=names)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["0,cat", "0,cat", "1,dog", "1,dog"], {0: 1, 1: 1, 2: 0, 3: 0}),  # written as cat, dog
+        (["0,cat", "0,cat", "2,bird", "1,dog", "1,dog"], {0: 1, 1: 1, 2: 2, 3: 0, 4: 0}),
+        (["0,cat", "1,dog"], REFUSED),  # or two cells that were corrected
+        (["0,cat", "0,cat", "1,dog", "1,cat"], REFUSED),
+        (["0,dog", "0,dog", "1,dog", "1,cat"], REFUSED),
+        (["1,cat", "0,dog", "0,cat"], REFUSED),
+        (["1,cat", "0,dog", "2,bird"], {0: 1, 1: 0, 2: 2}),
+    ],
+)
+def test_an_export_of_another_order_of_the_classes(tmp_path, rows, expected):
+    path = tmp_path / "query-000.csv"
+    path.write_text("index,label,class_name\n" + "".join(f"{i},{row}\n" for i, row in enumerate(rows)))
+    names = ["dog", "cat", "bird"]
+    known = outcome(read_labels, [path], PointReader(9), names)
+    assert (known if known is REFUSED else known.labels) == expected
+    data = ActiveDataModule(["x"] * 9, initial_labels={8: 0}, class_names=names)
+    data.pool.ask(list(range(len(rows))))
+    assert outcome(FileOracle(tmp_path).answer, np.arange(len(rows)), data) == expected
