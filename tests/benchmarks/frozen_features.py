@@ -28,9 +28,7 @@ from lightning_diffal.comparison import Comparison
 from lightning_diffal.comparison.specs import parse_samplers, parse_seeds
 from lightning_diffal.comparison.tasks.conditions import apply_condition
 
-SAMPLERS = (
-    "diffusion,diffusion:criterion=paper,random,margin,badge,typiclust,coreset,maxherding,uherding,dropquery,probcover"
-)
+SAMPLERS = "diffusion,diffusion:criterion=paper,random,margin,badge,typiclust,coreset,maxherding,uherding,dropquery"
 CONDITIONS = ("plain", "imbalanced", "wrong", "duplicated")
 
 
