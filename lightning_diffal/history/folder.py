@@ -18,7 +18,7 @@ from lightning_diffal.history.lines import read_journal
 from lightning_diffal.utils.environment import environment, package_version
 from lightning_diffal.utils.storage.files import remove_temporaries, replacing
 
-__all__ = ["INITIAL", "PARTS", "STATE", "RunFolder", "new_run_id", "read_initial"]
+__all__ = ["INITIAL", "INSTEAD", "PARTS", "STATE", "RunFolder", "new_run_id", "read_initial"]
 
 STATE = "state.ckpt"
 """The file that holds the state."""
@@ -153,15 +153,15 @@ class RunFolder:
         path = self.path / STATE
         if not self.has_state:
             return None
-        contents = load_archive(path, _INSTEAD)
+        contents = load_archive(path, INSTEAD)
         try:
             run = contents[_KEY]["journal"]["run"]
         except (KeyError, TypeError, IndexError):
-            raise ResumeError(f"{path} holds no state of a run. {_INSTEAD}") from None
+            raise ResumeError(f"{path} holds no state of a run. {INSTEAD}") from None
         if run != self.journal.run:
             raise ResumeError(
                 f"{path} is the state of run {run}, but the journal beside it is of run {self.journal.run}: put the "
-                f"two of one run together. {_INSTEAD}"
+                f"two of one run together. {INSTEAD}"
             )
         found: dict[str, Any] = contents
         if found[_KEY].get("initial_weights_beside"):  # states of earlier versions hold them themselves
@@ -189,7 +189,7 @@ class RunFolder:
         present = [path for path in self.path.glob(f"*{PARTS}") if path.is_dir()]
         if not present:
             return
-        initial = load_archive(self.path / INITIAL, _INSTEAD).get("parts") if self.has_initial else None
+        initial = load_archive(self.path / INITIAL, INSTEAD).get("parts") if self.has_initial else None
         names = {parts["name"] for parts in (used, initial) if parts}
         for path in present:
             if path.name not in names:
@@ -214,24 +214,25 @@ def read_initial(folder: Path, run: str, id_: str | None = None) -> dict[str, An
     """
     path = folder / INITIAL
     if not path.exists():
-        raise ResumeError(f"{path} is gone, which every round of this run starts from. {_INSTEAD}")
-    kept = load_archive(path, _INSTEAD)
+        raise ResumeError(f"{path} is gone, which every round of this run starts from. {INSTEAD}")
+    kept = load_archive(path, INSTEAD)
     if not isinstance(kept, dict) or kept.get("run") != run:
-        raise ResumeError(f"{path} is of another run. {_INSTEAD}")
+        raise ResumeError(f"{path} is of another run. {INSTEAD}")
     if id_ not in (None, kept["id"]):
         raise ResumeError(
             f"{path} was written anew since: the run was started again from its first round, with other weights. Go on "
-            f"with what it wrote since then. {_INSTEAD}"
+            f"with what it wrote since then. {INSTEAD}"
         )
     return kept
 
 
 _FOR_REPORTS = ("run.json", "projection.npz", "items.jsonl")
 _KEY = "active_learning"  # where a state holds the run, as a checkpoint does
-_INSTEAD = (
+INSTEAD = (
     "Restore it from a backup, or take state.ckpt out of the folder: the run is then trained again from its first "
     "round, with every query and label of its journal, and nothing is asked twice."
 )
+"""What to do where a file of the folder is damaged or gone."""
 
 
 def load_archive(path: Path, instead: str = "") -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from lightning_diffal.exceptions import ResumeError, StorageError
-from lightning_diffal.history.folder import PARTS
+from lightning_diffal.history.folder import INSTEAD, PARTS
 from lightning_diffal.processes.ranks import Ranks
 from lightning_diffal.utils.modules import weights_of
 
@@ -59,19 +59,15 @@ def read_parts(ranks: Ranks, folder: Path | None, parts: Mapping[str, Any], modu
     found = _checksums(ranks, path)
     wrong = sorted(name for name, checksum in parts["sums"].items() if found.get(name) != checksum)
     if wrong:  # before anything of it is read
-        raise ResumeError(f"{path / wrong[0]} is {'damaged' if wrong[0] in found else 'gone'}. {_INSTEAD}")
+        raise ResumeError(f"{path / wrong[0]} is {'damaged' if wrong[0] in found else 'gone'}. {INSTEAD}")
     weights = {name: value for name, value in weights_of(module).items() if isinstance(value, Tensor)}
     try:
         ranks.load_parts(weights, path)
     except (CheckpointException, RuntimeError, ValueError) as error:
-        raise ResumeError(f"{path} does not fit this model: {_first(error)}. {_INSTEAD}") from error
+        raise ResumeError(f"{path} does not fit this model: {_first(error)}. {INSTEAD}") from error
     return {**weights, **parts["rest"]}
 
 
-_INSTEAD = (
-    "Restore it from a backup, or take state.ckpt out of the folder: the run is then trained again from its first "
-    "round, with every query and label of its journal, and nothing is asked twice."
-)
 _BLOCK = 2**24
 
 

@@ -15,7 +15,7 @@ from lightning_diffal.history.history import records_equal
 from lightning_diffal.oracle import PENDING
 from lightning_diffal.samplers import RandomSampler
 from tests.helpers import TRAIN, VAL, Net, pl_callbacks, quiet_trainer, same_weights
-from tests.run.test_pseudo_rounds import RULE, START, TRUTH, Look, make_data, run
+from tests.run.asking.test_pseudo_rounds import RULE, START, TRUTH, Look, make_data, run
 
 
 class Own(ActiveDataModule):

@@ -23,7 +23,7 @@ time.sleep(60)
 
 @pytest.fixture
 def holder(tmp_path):
-    started = {"stdout": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
+    started = {"stdout": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[3]}
     process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "a.lock"], **started)
     assert process.stdout.readline() == "True\n"
     yield process
