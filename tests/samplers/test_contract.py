@@ -31,6 +31,7 @@ from lightning_diffal.samplers import (
     check_query_sampler,
 )
 from lightning_diffal.samplers.contract import PermutedGenerator
+from lightning_diffal.utils.jsonable import stable_repr
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ from lightning_diffal.samplers.contract import PermutedGenerator
         StochasticSampler(BALDSampler(), mode="softmax"),
         StochasticSampler(DiffusionSampler(), mode="softrank", temperature=0.1),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_every_sampler_keeps_the_contract(sampler):
     check_query_sampler(sampler)
