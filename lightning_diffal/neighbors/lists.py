@@ -26,7 +26,7 @@ TARGET_RECALL = 0.985
 """Asked of the sample, so that .98 holds of all."""
 
 _QUERIES = 8192  # at a time
-_KEPT_EVERY = 32  # blocks, after which a search that is kept in a folder can go on
+_KEPT_EVERY = 8  # blocks, after which a search that is kept in a folder can go on
 _TRAINING_POINTS = 32  # for each centroid; more change nothing
 _ITERATIONS = 8
 _PROBED = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
