@@ -127,7 +127,9 @@ class Headless(Net):
         self.body = self.head = None
 
     def forward(self, x):
-        return nn.functional.linear(x, self.weight)
+        return nn.functional.linear(x, self.weight) + nn.functional.linear(
+            x * x, self.weight
+        )  # two paths to the scores
 
 
 class Untrained(Net):
