@@ -198,10 +198,8 @@ class PoolDataset(_View):
         self._word: str | None = None
 
     def _changed(self, item: Any, index: int) -> Any:
-        target, word = self._place_in(item, index), None
-        if self.class_names is None and isinstance(read_target(item, target), str):
-            word = self._common_word()
-        return with_placeholder(item, self.placeholder, target, self.class_names, word)
+        target = self._place_in(item, index)
+        return with_placeholder(item, self.placeholder, target, self.class_names, self._common_word)
 
     def _common_word(self) -> str:
         """One word for all items, one that the data set uses itself: a collate function may look it up."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import reprlib
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -123,9 +123,7 @@ def read_target(item: Any, target: Target = "auto") -> Any:
         True
     """
     place = _place(item, target)
-    if place is None:
-        return MISSING
-    return item[place] if isinstance(item, Mapping | tuple | list) else getattr(item, place)
+    return MISSING if place is None else _get(item, place)
 
 
 def with_target(item: Any, label: Label, target: Target = "auto", class_names: Sequence[str] | None = None) -> Any:
@@ -153,7 +151,11 @@ def with_target(item: Any, label: Label, target: Target = "auto", class_names: S
 
 
 def with_placeholder(
-    item: Any, label: Label, target: Target = "auto", class_names: Sequence[str] | None = None, word: str | None = None
+    item: Any,
+    label: Label,
+    target: Target = "auto",
+    class_names: Sequence[str] | None = None,
+    word: Callable[[], str] | None = None,
 ) -> Any:
     """The item with the same stand-in for a label as all others, whatever its own label is, known or not.
 
@@ -163,7 +165,7 @@ def with_placeholder(
             repeated to its length, so that items go through a collate function as they would with their own labels.
         target: where an item holds its label.
         class_names: for items that hold their labels by name.
-        word: stands in for labels that are words without `class_names`.
+        word: gives what stands in for labels that are words without `class_names`.
 
     Example:
         >>> with_placeholder(("image", torch.tensor([0.0, 1.0])), 0)
@@ -171,14 +173,16 @@ def with_placeholder(
         >>> with_placeholder({"x": 1.0, "y": 3}, 0), with_placeholder("image", 0)
         ({'x': 1.0, 'y': 0}, ('image', 0))
     """
-    own = read_target(item, target)
-    if isinstance(own, str) and class_names is None and word is not None:
-        place = _place(item, target)
-        return _put(item, place, word)
-    size = 1 if own is None or own is MISSING or isinstance(own, str) else int(np.prod(np.shape(own)))
+    place = _place(item, target)  # looked for once: every item of the data set comes by here in every round
+    if place is None:
+        return with_target(item, label, target, class_names)
+    own = _get(item, place)
+    if isinstance(own, str):
+        return _put(item, place, word() if class_names is None and word is not None else _like(own, label, class_names))
+    size = own.numel() if isinstance(own, torch.Tensor) else 1 if own is None else int(np.prod(np.shape(own)))
     if size > 1 and not isinstance(label, tuple):
         label = (label,) * size
-    return with_target(item, label, target, class_names)
+    return _put(item, place, _like(own, label, class_names))
 
 
 def without_target(batch: Any, target: Target = "auto") -> Any:
@@ -214,6 +218,8 @@ def without_target(batch: Any, target: Target = "auto") -> Any:
 
 
 def _place(item: Any, target: Target) -> Any:
+    if type(item) is tuple or type(item) is list:  # by far the commonest, and without names to look for
+        return _position(len(item), target)
     if isinstance(item, Mapping) and not isinstance(target, str):
         return target if target in item else None
     keys = LABEL_KEYS if target == "auto" else (target,) if isinstance(target, str) else ()
@@ -225,15 +231,24 @@ def _place(item: Any, target: Target) -> Any:
     named = next((fields.index(key) for key in keys if key in fields), None)
     if named is not None:
         return named
+    return _position(len(item), target)
+
+
+def _position(size: int, target: Target) -> int | None:
     if target == "auto":
-        return len(item) - 1 if len(item) >= 2 else None
-    if isinstance(target, str) or not -len(item) <= target < len(item):
-        return None
-    return target
+        return size - 1 if size >= 2 else None
+    return None if isinstance(target, str) or not -size <= target < size else target
+
+
+def _get(item: Any, place: Any) -> Any:
+    return item[place] if isinstance(item, tuple | list | Mapping) else getattr(item, place)
 
 
 def _put(item: Any, place: Any, value: Any) -> Any:
     """A copy of the item that holds a value in this place."""
+    if type(item) is tuple:
+        place %= len(item)
+        return (*item[:place], value, *item[place + 1 :])
     if isinstance(item, Mapping):
         changed = _own_copy(item)
         changed[place] = value
