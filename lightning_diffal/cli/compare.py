@@ -102,7 +102,7 @@ def add_parser(commands: Any) -> None:
     shown.add_argument(
         "--report-only", action="store_true", help="run nothing; tell what the finished runs in --out say"
     )
-    parser.add_argument("--workers", type=count, help="runs at a time, a process each (default: one a core)")
+    parser.add_argument("--workers", type=count, help="runs at a time, a process each (default: one per core)")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
     parser.set_defaults(run=_run)
 

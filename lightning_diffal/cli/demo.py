@@ -21,10 +21,10 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help=words, description=f"See {words}: table, labels saved, picture.")
     parser.add_argument("--quick", action="store_true", help="one seed and 6 rounds, in half a minute")
     parser.add_argument("--seeds", type=count, help="how many seeds (default: 5)")
-    parser.add_argument("--rounds", type=count, help="queries a run (default: 15)")
+    parser.add_argument("--rounds", type=count, help="queries per run (default: 15)")
     parser.add_argument("--query-size", type=count, default=10, help="labels bought in each (default: 10)")
     parser.add_argument("--initial", type=count, default=10, help="labels to begin with (default: 10)")
-    parser.add_argument("--workers", type=count, help="runs at a time (default: one a core)")
+    parser.add_argument("--workers", type=count, help="runs at a time (default: one per core)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for results (default: runs/demo)")
     parser.set_defaults(run=_run)
 

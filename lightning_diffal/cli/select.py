@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--ids",
         type=Path,
-        help="a name for each point: one a line, or a CSV with a column `id`, and `text` or `path` for people",
+        help="a name for each point: one per line, or a CSV with a column `id`, and `text` or `path` for people",
     )
     parser.add_argument("--pending", type=Path, nargs="+", default=[], metavar="FILE", help="points asked already")
     parser.add_argument("--class-names", nargs="+", metavar="NAME", help="all classes (default: those in the labels)")

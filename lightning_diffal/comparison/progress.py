@@ -54,5 +54,5 @@ def display(n_runs: int, n_rounds: int, *, wanted: bool = True) -> Iterator[Call
 def _bar(total: int) -> Any:
     try:
         return require("tqdm", extra="cli").tqdm(total=total, desc="rounds", unit="", file=sys.stderr)
-    except MissingExtraError:  # a line a run does as well
+    except MissingExtraError:  # a line per run does as well
         return None

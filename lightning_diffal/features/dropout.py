@@ -37,7 +37,7 @@ class DropoutPasses:
     """Sums up passes of one model with dropout: `(N, C + 1)` is kept, `(T, N, C)` never exists.
 
     Only dropout modules are in training mode meanwhile: batch norm neither uses the batch nor learns from it. Draws
-    come from generators of their own, one a batch, so that the data set reads the same with and without the passes,
+    come from generators of their own, one per batch, so that the data set reads the same with and without the passes,
     and a resumed run draws the same.
 
     Args:

@@ -197,8 +197,8 @@ def read_ids(path: Path, n_points: int) -> tuple[list[str], list[dict[str, str]]
     """Names of all points, and what shows them to people.
 
     Args:
-        path: a table with a column `id`, or a text with one a line. A column `index` says whose ids they are; without,
-            the rows stand in the order of the points. What columns `text` and `path` hold goes into the query file.
+        path: a table with a column `id`, or a text with one per line. A column `index` says whose ids they are;
+            without, the rows are in the order of the points. Columns `text` and `path` go into the query file.
         n_points: how many there have to be.
 
     Raises:
@@ -225,7 +225,7 @@ def read_ids(path: Path, n_points: int) -> tuple[list[str], list[dict[str, str]]
 
 
 def _names(path: Path, problems: Problems) -> list[Row]:
-    """Rows that name points: of a table, or one a line of a text."""
+    """Rows that name points: of a table, or one per line of a text."""
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".xlsx"):
         return read_table(path, problems, needs_label=False).rows
     try:

@@ -104,7 +104,7 @@ def select_from_files(
         labels: CSV or JSON lines with columns `id` or `index` and `label`, among them query files that were filled in:
             of these a row without a label counts as asked and not answered. Without any label the choice covers the
             data.
-        ids: a name for each point: one a line, or a CSV with a column `id`. Its columns `text` and `path`, if any, go
+        ids: a name for each point: one per line, or a CSV with a column `id`. Its columns `text` and `path`, if any, go
             into the query file, so that people see what they label. Default: positions are the names.
         pending: further points asked already: one id per line, or a CSV with a column `id` or `index`.
         key: of the array in an `.npz` that holds several, or of the column in a Parquet file.

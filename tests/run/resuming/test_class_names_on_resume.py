@@ -100,7 +100,7 @@ def test_what_a_script_says_is_compared_by_name(tmp_path):
     fit(ORDERS[0], 1, tmp_path, initial={0: "a", 1: "b"})
     data, _ = fit(ORDERS[1], 2, tmp_path, initial={0: "c", 1: "b"})
     assert named(data)[0] == "c" and named(data)[1] == "b"
-    data, _ = fit(ORDERS[2], 3, tmp_path, initial={0: "a", 1: "b"})  # what the run began with is no news
+    data, _ = fit(ORDERS[2], 3, tmp_path, initial={0: "a", 1: "b"})  # what the run began with is not news
     assert named(data)[0] == "c"
 
 
