@@ -72,7 +72,7 @@ def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         pairs: names and values.
 
     Raises:
-        UnreadableError: a name that stands twice, with different values.
+        UnreadableError: a name that appears twice, with different values.
 
     Example:
         >>> once_each([("id", 7), ("label", "pos")])
@@ -80,8 +80,9 @@ def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, value in pairs:
-        if found.setdefault(name, value) != value:
-            raise UnreadableError(f"`{name}` stands twice, with {reprlib.repr(found[name])} and {reprlib.repr(value)}")
+        if name in found and found[name] != value:
+            raise UnreadableError(f"`{name}` appears twice, with {reprlib.repr(found[name])} and {reprlib.repr(value)}")
+        found[name] = value
     return found
 
 
