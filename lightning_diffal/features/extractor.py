@@ -20,9 +20,18 @@ from lightning_diffal.features.cut import Cut
 from lightning_diffal.features.dropout import DropoutPasses
 from lightning_diffal.features.fixed import Fixed, find_fixed
 from lightning_diffal.features.functions import watched_arguments
-from lightning_diffal.features.head import Head, Scores, find_head, find_scores, rows_before, to_probabilities
+from lightning_diffal.features.head import Head, Scores, find_head, find_scores, to_probabilities
+from lightning_diffal.features.rows import (
+    as_rows,
+    check_n_rows,
+    common_length,
+    input_rows,
+    penultimate_rows,
+    side_by_side,
+    single_tensors,
+)
 from lightning_diffal.features.running import ModelCall, find_call
-from lightning_diffal.features.trees import Path, differing, mapped, tensors_of, without
+from lightning_diffal.features.trees import Path, differing, mapped, without
 from lightning_diffal.labels.targets import Target, without_target
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.phases import announce
@@ -128,11 +137,11 @@ class FeatureExtractor:
             passes = self._dropout_passes(module, data, wanted, n_passes=2, seed=0)
             if passes is not None:
                 passes.check(lambda: self._outputs(first))
-            found = _common_length(rows) if rows else size
+            found = common_length(rows) if rows else size
 
         with isolated_random_state(0):
             self._go_over(trainer, data.pool_dataloader(np.concatenate(groups), batch_size=size), look)
-        _check_rows(found, size)
+        check_n_rows(found, size)
         return None if self.scores is None else max(self.scores.width, 2)  # a single output tells two classes apart
 
     def _check_names(self, module: nn.Module) -> None:
@@ -181,7 +190,7 @@ class FeatureExtractor:
     def _find_fixed(self, module: nn.Module, call: ModelCall, batches: list[Any]) -> None:
         assert self.head is not None
         assert self.scores is not None
-        items = _single_tensors([without(batch, self._label_paths) for batch in batches])
+        items = single_tensors([without(batch, self._label_paths) for batch in batches])
         self.fixed = find_fixed(module, call, self.scores.output, self.scores.width, batches, items, self.head.cut)
         if self.fixed is not None:
             place = "in place of" if self.fixed.alone else "beside"
@@ -233,7 +242,7 @@ class FeatureExtractor:
             rows = self._read(module, batch, wanted)
             if passes is not None:
                 rows["mc_probabilities"] = passes.read(partial(self._outputs, batch))
-            size = _common_length(rows)
+            size = common_length(rows)
             for name, values in rows.items():
                 if name not in found:
                     shape = (len(indices), values.shape[1])
@@ -251,7 +260,7 @@ class FeatureExtractor:
         announce("reading features", 0, len(indices))
         with isolated_random_state(seed):
             self._go_over(trainer, data.pool_dataloader(indices), keep)
-        _check_rows(row, len(indices))
+        check_n_rows(row, len(indices))
         if "probabilities" in found and self.scores is not None:
             # over all points at once: a few logits may look like probabilities by chance
             outputs = torch.from_numpy(found["probabilities"])
@@ -282,9 +291,9 @@ class FeatureExtractor:
                 if part in (_FIXED, "auto"):
                     layers[part] = source, self._cut(part).from_end
             elif source is None:
-                parts[part] = _inputs(batch, self._label_paths)
+                parts[part] = input_rows(batch, self._label_paths)
             else:
-                parts[part] = _as_rows(self._by_method(source, part, batch))
+                parts[part] = as_rows(self._by_method(source, part, batch))
         rows: dict[str, Tensor] = {}
         if layers or "probabilities" in wanted:
             assert self._call is not None, "found in `prepare`"
@@ -302,7 +311,7 @@ class FeatureExtractor:
             if "probabilities" in wanted:
                 rows["probabilities"] = self._scores_in(returned)
         if parts:
-            rows["features"] = _side_by_side([parts[part] for part in self._read_parts()])
+            rows["features"] = side_by_side([parts[part] for part in self._read_parts()])
         return rows
 
     def _read_parts(self) -> tuple[str, ...]:
@@ -343,14 +352,14 @@ class FeatureExtractor:
         if not seen:
             raise FeatureError(f"The layer that features come from did not run in `forward`. {HINT}")
         if part == "auto" and self.head is not None and self.head.cut.side == "function":
-            return _as_rows(seen[0][self.head.cut.leaves[0]])
+            return as_rows(seen[0][self.head.cut.leaves[0]])
         inputs, output = seen[0]
         if part in (_FIXED, "auto") and self.head is not None:
-            return _penultimate(self._cut(part), inputs, output, returned[self.head.output])
+            return penultimate_rows(self._cut(part), inputs, output, returned[self.head.output])
         tensor = next(floating_tensors(output), None)
         if tensor is None:
             raise FeatureError(f"Expected {part!r} to return a tensor of features. {HINT}")
-        return _as_rows(tensor)
+        return as_rows(tensor)
 
     def _dropout_passes(
         self, module: nn.Module, data: ActiveDataModule, wanted: frozenset[str], n_passes: int, seed: int
@@ -389,29 +398,6 @@ def _usual_paths(batch: Any, target: Target) -> list[Path]:
     return [(target % len(batch),)] if -len(batch) <= target < len(batch) else []
 
 
-def _penultimate(cut: Cut, inputs: Any, output: Any, returned: Tensor) -> Tensor:
-    """One row per item out of what passes the cut."""
-    value = inputs if cut.side == "input" else output
-    tensors = list(tensors_of(value))
-    parts: list[Tensor] = []
-    for leaf in cut.leaves:
-        tensor = tensors[leaf]
-        if cut.side == "input" and tensor.ndim == 3 and _scores_each(tensor, output, returned):
-            parts.append(rows_before(tensor, output, returned))
-        elif cut.tokens and tensor.ndim == 3:
-            parts.append(tensor[:, list(cut.tokens)].flatten(1))
-        else:
-            parts.append(_as_rows(tensor))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-def _scores_each(tokens: Tensor, output: Any, returned: Tensor) -> bool:
-    """Whether a layer makes scores of each token, of which the model then returns one, or a mean."""
-    if not isinstance(output, Tensor) or output.ndim != 3 or output.shape[:2] != tokens.shape[:2]:
-        return False
-    return output.shape[-1] == (returned.shape[-1] if returned.ndim > 1 else 1)
-
-
 def _named(module: nn.Module, name: str) -> Any:
     """The submodule or method of this name."""
     try:
@@ -425,52 +411,6 @@ def _named(module: nn.Module, name: str) -> Any:
     return found if callable(found) else None
 
 
-def _inputs(batch: Any, label_paths: list[Path]) -> Tensor:
-    """A batch without its label, one row per item."""
-    inputs = without(batch, label_paths)
-    tensors = [tensor.reshape(len(tensor), -1) for tensor in tensors_of(inputs) if tensor.is_floating_point()]
-    if not tensors:
-        raise FeatureError(
-            f"Expected items with floating-point numbers for features='inputs', but found none of them. {HINT}"
-        )
-    return torch.cat([tensor.float() for tensor in tensors], dim=1)
-
-
-def _single_tensors(given: list[Any]) -> Tensor | None:
-    """What a model is given of all batches, where it is one floating tensor of equal rows."""
-    tensors = [list(tensors_of(batch)) for batch in given]
-    if any(len(found) != 1 or not found[0].is_floating_point() or not found[0].ndim for found in tensors):
-        return None
-    rows = [found[0] for found in tensors]
-    return torch.cat(rows) if len({row.shape[1:] for row in rows}) == 1 else None
-
-
-def _side_by_side(parts: list[Tensor]) -> Tensor:
-    """One part as it is; of several each as a unit vector, so that all count alike."""
-    if len(parts) == 1:
-        return parts[0]
-    lengths = [len(part) for part in parts]
-    if len(set(lengths)) > 1:
-        raise FeatureError(f"Expected as many rows from all parts of the features, but got {lengths}. {HINT}")
-    return torch.cat([nn.functional.normalize(part.float()) for part in parts], dim=1)
-
-
-def _common_length(rows: dict[str, Tensor]) -> int:
-    """How many items the rows are of; they have to agree."""
-    lengths = {name: len(values) for name, values in rows.items()}
-    if len(set(lengths.values())) > 1:
-        raise FeatureError(f"Expected as many rows of features as of outputs, but got {lengths}. {HINT}")
-    return max(lengths.values())
-
-
-def _check_rows(found: int, expected: int) -> None:
-    if found != expected:
-        raise FeatureError(
-            f"Expected one row of features for each of {expected} points, but got {found}: the collate function "
-            f"or the layer changes the number of items. {HINT}"
-        )
-
-
 def _remember(seen: deque[tuple[Any, Any]]) -> Callable[..., None]:
     """A hook that keeps what a layer is given and gives, both as they are now: more may happen in place."""
 
@@ -478,12 +418,3 @@ def _remember(seen: deque[tuple[Any, Any]]) -> Callable[..., None]:
         seen.append((mapped((args, kwargs), torch.clone), mapped(output, torch.clone)))
 
     return hook
-
-
-def _as_rows(features: Tensor) -> Tensor:
-    """One vector per item: the mean over places `(B, D, H, W)` or over tokens `(B, T, D)`."""
-    while features.ndim > 2 and features.shape[-1] == 1:  # what is left of pooled places
-        features = features.squeeze(-1)
-    if features.ndim <= 2:
-        return features.reshape(len(features), -1)
-    return features.flatten(2).mean(dim=2) if features.ndim > 3 else features.mean(dim=1)
