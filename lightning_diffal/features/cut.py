@@ -19,7 +19,7 @@ from torchmetrics import Metric
 from lightning_diffal.features.functions import last_argument
 from lightning_diffal.features.trees import mapped, tensors_of
 
-__all__ = ["Cut", "Place", "candidates_of", "find_cut", "noise_for_zeros", "parts_of", "watch"]
+__all__ = ["Cut", "Place", "candidates_of", "find_cut", "noise_for_zeros", "parts_of", "run_noted", "watch"]
 
 _WINDOW = 48  # places whose values are kept at a time
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -132,10 +132,8 @@ def watch(module: nn.Module, run: Callable[[], Any], kept: range) -> list[Place]
     """
     places: list[Place] = []
     alive: list[Any] = []  # so that equal addresses mean the same memory
-    counts: dict[tuple[str, str], int] = {}
 
-    def note(name: str, part: nn.Module, side: str, value: Any) -> None:
-        call = counts[name, side] = counts.get((name, side), -1) + 1
+    def note(name: str, part: nn.Module, side: str, call: int, value: Any) -> None:
         if len(places) not in kept:
             places.append(Place(name, part, side, call, None))
             return
@@ -143,14 +141,32 @@ def watch(module: nn.Module, run: Callable[[], Any], kept: range) -> list[Place]
         pointers = tuple(tensor.data_ptr() for tensor in tensors_of(value))
         places.append(Place(name, part, side, call, mapped(value, _kept), pointers))
 
+    run_noted(module, run, note)
+    return places
+
+
+def run_noted(module: nn.Module, run: Callable[[], Any], note: Callable[[str, nn.Module, str, int, Any], None]) -> None:
+    """Run the model, and tell of every input and output of every submodule, in the order in which they come.
+
+    Args:
+        module: the model.
+        run: runs it.
+        note: is given the submodule's name, the submodule, `"input"` or `"output"`, how many of these it had before in
+            this run, and the value; an input is `(args, kwargs)`.
+    """
+    counts: dict[tuple[str, str], int] = {}
+
+    def count(name: str, part: nn.Module, side: str, value: Any) -> None:
+        call = counts[name, side] = counts.get((name, side), -1) + 1
+        note(name, part, side, call, value)
+
     with ExitStack() as hooks:
         for name, part in parts_of(module):
-            before = lambda _m, args, kwargs, name=name, part=part: note(name, part, "input", (args, kwargs))  # noqa: E731
-            after = lambda _m, _args, output, name=name, part=part: note(name, part, "output", output)  # noqa: E731
+            before = lambda _m, args, kwargs, name=name, part=part: count(name, part, "input", (args, kwargs))  # noqa: E731
+            after = lambda _m, _args, output, name=name, part=part: count(name, part, "output", output)  # noqa: E731
             hooks.callback(part.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(part.register_forward_hook(after).remove)
         run()
-    return places
 
 
 def candidates_of(places: Sequence[Place], width: int) -> list[str]:

@@ -8,15 +8,15 @@ are good enough to stand beside the penultimate layer, which is better than eith
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_diffal.features.cut import Cut, find_cut, parts_of
+from lightning_diffal.features.cut import Cut, find_cut, run_noted
 from lightning_diffal.features.trees import tensors_of
 
 __all__ = ["Fixed", "find_fixed"]
@@ -104,11 +104,11 @@ def find_fixed(
 def _flow(module: nn.Module, run: Callable[[], Any]) -> _Flow:
     """Run the model once, with gradients as in training, and see which tensors have one."""
     seen: list[tuple[str, str, int, bool, bool]] = []  # module, side, call, whether it trains, weights so far
-    counts: dict[tuple[str, str], int] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     sizes: dict[int, tuple[int, bool]] = {}
 
-    def note(name: str, part: nn.Module, side: str, value: Any) -> None:
-        call = counts[name, side] = counts.get((name, side), -1) + 1
+    def note(name: str, part: nn.Module, side: str, call: int, value: Any) -> None:
+        counts[name, side] += 1
         tensors = [tensor for tensor in tensors_of(value) if tensor.is_floating_point()]
         trains = any(tensor.requires_grad for tensor in tensors)
         if side == "output":
@@ -116,16 +116,10 @@ def _flow(module: nn.Module, run: Callable[[], Any]) -> _Flow:
                 sizes[id(weight)] = (weight.numel(), trains)
         seen.append((name, side, call, trains, bool(tensors) and bool(sizes)))
 
-    with ExitStack() as hooks:
-        for name, part in parts_of(module):
-            before = lambda _m, args, kwargs, name=name, part=part: note(name, part, "input", (args, kwargs))  # noqa: E731
-            after = lambda _m, _args, made, name=name, part=part: note(name, part, "output", made)  # noqa: E731
-            hooks.callback(part.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(part.register_forward_hook(after).remove)
-        run()
+    run_noted(module, run, note)
     return _Flow(
         {(name, side, call) for name, side, call, trains, weighs in seen if side == "output" and weighs and not trains},
-        {(name, side, counts[name, side] + 1 - call) for name, side, call, trains, _ in seen if trains},
+        {(name, side, counts[name, side] - call) for name, side, call, trains, _ in seen if trains},
         sum(size for size, trains in sizes.values() if not trains),
         sum(size for size, trains in sizes.values() if trains),
     )

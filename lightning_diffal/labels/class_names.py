@@ -17,9 +17,6 @@ __all__ = ["check_names", "class_words", "completed", "is_spare", "same_names", 
 _NO_WIDTH = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0x200E, 0x200F, 0x00AD))  # what copying leaves in a text
 
 
-_NO_WIDTH = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0x200E, 0x200F, 0x00AD))  # what copying leaves in a text
-
-
 def tidy(name: str) -> str:
     """A class name as all ways of writing it agree: composed characters, one space between words, no marks of no width.
 

@@ -18,6 +18,7 @@ from lightning_diffal.labels.plain import label_from_plain
 from lightning_diffal.labels.targets import Label
 from lightning_diffal.report.items import ItemThumb
 from lightning_diffal.report.kept import read_kept
+from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -229,13 +230,16 @@ def _labels(
     return labels, arrived, skipped - arrived.keys()
 
 
+def _query_of(event: Event, places: Mapping[str, int]) -> Query:
+    return dataclasses.replace(query_from_event(event), indices=_positions(event, places))  # type: ignore[arg-type]
+
+
 def _with_queries(history: History, events: Iterable[Event], places: Mapping[str, int]) -> History:
     """The history as it was kept, with the query that was asked since."""
     last = history[-1]
     for event in events:
         if event["kind"] == "query" and event["round"] == last.round and last.query is None:
-            query = dataclasses.replace(query_from_event(event), indices=_positions(event, places))  # type: ignore[arg-type]
-            history[-1] = dataclasses.replace(last, query=query)
+            history[-1] = dataclasses.replace(last, query=_query_of(event, places))
     return history
 
 
@@ -248,9 +252,8 @@ def _history_of(events: Sequence[Event], places: Mapping[str, int]) -> History:
             labelled |= set(_positions(event, places))
             latest = int(event["round"])
         elif event["kind"] == "query":
-            query = dataclasses.replace(query_from_event(event), indices=_positions(event, places))  # type: ignore[arg-type]
             round_ = int(event["round"])
-            history.append(RoundRecord(round_, seed + round_, sorted(labelled), query=query))  # type: ignore[arg-type]
+            history.append(RoundRecord(round_, seed + round_, sorted(labelled), query=_query_of(event, places)))  # type: ignore[arg-type]
     if not len(history) or latest > history[-1].round:
         history.append(RoundRecord(latest, seed + latest, sorted(labelled)))  # type: ignore[arg-type]
     return history
