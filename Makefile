@@ -37,16 +37,24 @@ test-pythons:  ## the tests on each Python from 3.10 to 3.14 that uv has or brin
 	    .pythons/$$version/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]' && \
 	    .pythons/$$version/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile || exit 1; done
 
-test-clients: .venv-clients/.ready  ## unmodified models of a dozen libraries, in an environment of their own (large)
+test-clients: .venv-clients/.ready .venv-peers/.ready  ## models of a dozen libraries, and the peers' code, in environments of their own (large)
 	LIGHTNING_DIFFAL_NAMESPACE=lightning.pytorch .venv-clients/bin/python -m pytest -o addopts= -q -rs tests/clients $(ARGS)
 	LIGHTNING_DIFFAL_NAMESPACE=pytorch_lightning .venv-clients/bin/python -m pytest -o addopts= -q -rs \
 	    tests/clients/test_tables.py "tests/docs/test_pages.py::test_the_code_of_a_page_runs[images]" $(ARGS)
+	.venv-peers/bin/python -m pytest -o addopts= -q -rs tests/clients/test_peers.py
 
 .venv-clients/.ready: pyproject.toml constraints.txt tests/clients/constraints.txt
 	$(PYTHON) -m venv --clear .venv-clients
 	grep -vE '^(torch|torchmetrics|pandas)==' constraints.txt > .venv-clients/constraints.txt
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check \
 	    -c .venv-clients/constraints.txt -c tests/clients/constraints.txt -e '.[clients]'
+	@touch $@
+
+.venv-peers/.ready: pyproject.toml constraints.txt tests/clients/peers.txt
+	$(PYTHON) -m venv --clear .venv-peers
+	grep -vE '^(scikit-learn)==' constraints.txt > .venv-peers/constraints.txt
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -c .venv-peers/constraints.txt -e . -r tests/clients/peers.txt
 	@touch $@
 
 lint: $(READY)  ## style, and that imports run downwards
@@ -73,7 +81,7 @@ benchmark: $(READY)  ## timings of the parts that must stay fast
 	$(BIN)/python tests/benchmarks/speed.py --write docs/reference/speed.md $(SPEED)
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv .venv-clients build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions .pythons lightning_logs runs
+	rm -rf .venv .venv-clients .venv-peers build dist docs/_build *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache .versions .pythons lightning_logs runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
