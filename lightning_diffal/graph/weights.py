@@ -23,6 +23,8 @@ __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transiti
 
 _LARGEST_EXPONENT = 40.0
 _BLOCK_VALUES = 2**22
+_READ_VALUES = 2**16  # hashed at a time: what is made of them stays in the cache
+_READ_BLOCKS = 1024
 _ROWS = 2**16  # of a matrix at a time
 
 
@@ -69,8 +71,14 @@ def collapse_duplicates(features: Any) -> tuple[IntArray, IntArray, IntArray]:
 
 def _in_order(rows: Any) -> tuple[IntArray, IntArray, IntArray]:
     hashes = np.empty(len(rows), np.uint64)
-    for part in counted("reading features", slices(len(rows), max(1, _BLOCK_VALUES // rows.shape[1])), len(rows)):
+
+    def read(part: slice) -> None:
         hashes[part] = _row_hashes(np.asarray(rows[part], np.float32))
+
+    blocks = slices(len(rows), max(1, _READ_VALUES // rows.shape[1]))
+    several = slices(len(rows), _READ_BLOCKS * max(1, _READ_VALUES // rows.shape[1]))
+    for number, _ in enumerate(counted("reading features", several, len(rows))):
+        each(read, blocks[number * _READ_BLOCKS : (number + 1) * _READ_BLOCKS])
     _, first, inverse, multiplicity = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
     copies = np.flatnonzero(first[inverse] != np.arange(len(rows)))

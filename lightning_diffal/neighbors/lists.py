@@ -1,8 +1,9 @@
 """Approximate neighbours by the inverted lists of faiss, with the recall measured on a sample in every search.
 
-Points are grouped by the nearest of a few hundred or thousand centroids, and each is compared with those of the
-nearest groups only. Many dimensions are searched along their first principal axes; distances are always those of all
-dimensions. How many axes, groups and candidates are looked at follows from the size and from the sample.
+Points are grouped by the nearest of some hundreds or thousands of centroids, and each is compared with those of the
+nearest groups only. Many dimensions are searched along their first principal axes, in half precision where points are
+many; distances are always those of all dimensions. How many axes, groups and candidates are looked at follows from the
+size and from the sample.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.neighbors.axes import Axes
-from lightning_diffal.neighbors.refine import nearest_of
+from lightning_diffal.neighbors.groups import Groups, trained_centroids, trained_in_cells
+from lightning_diffal.neighbors.refine import nearest_in_common, nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
-from lightning_diffal.utils.numeric.threads import slices
+from lightning_diffal.utils.numeric.threads import each, slices
 from lightning_diffal.utils.storage.stages import Stages, counted
 
 __all__ = ["Found", "Sharing", "list_search"]
@@ -28,7 +30,15 @@ TARGET_RECALL = 0.985
 _QUERIES = 8192  # at a time
 _KEPT_EVERY = 8  # blocks, after which a search that is kept in a folder can go on
 _TRAINING_POINTS = 32  # for each centroid; more change nothing
-_ITERATIONS = 8
+_MANY = 300_000
+"""Points from which on groups are many and lie in cells, and coordinates along axes are kept in half precision."""
+
+_FIRST_STEP = 2  # of the axes, where points are many: groups along more axes hold more of each other's neighbours
+_GROUPED_AT_ONCE = 2**17
+_BLOCKS = 8  # read at once
+_SHORT_AT_ONCE = 256  # rows compared with all groups
+_LARGEST_HALF = 60_000.0
+_USUAL_HALF = 8  # the exponent of the largest coordinate of a sample
 _PROBED = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 _FLAT_FROM = 0.3  # share of the lists from which on comparing with all points takes less time
 _SPARE_OF_GRAM = 8
@@ -98,8 +108,11 @@ def list_search(
     keys = generator.permutation(len(points)).astype(np.int32)
     tuned = stages.facts("tuned")
     if (stages.facts("searched") or {}).get("done") == len(wanted) and tuned is not None:
-        return Found(*_lists_of(stages, len(wanted), k), tuned["recall"])
+        by_group = np.argsort(stages.array("group", (len(points),), np.int32)[wanted], kind="stable")
+        return Found(*_in_their_order(_kept_lists(stages, len(wanted), k), by_group), tuned["recall"])
     axes = Axes.of(points)
+    if len(points) >= _MANY and not axes.widest:
+        axes = axes._replace(step=_FIRST_STEP - 1).wider()
     if shards is not None:
         centre, directions = shards.from_first(axes.centre), shards.from_first(axes.directions)
         axes = Axes(centre, directions, axes.step)
@@ -126,11 +139,6 @@ def list_search(
     return Found(indices, distances, recall)
 
 
-def _lists_of(stages: Stages, n_rows: int, k: int) -> tuple[npt.NDArray[np.int32], FloatArray]:
-    shape = (n_rows, k)
-    return stages.array("neighbours", shape, np.int32), stages.array("distances", shape, np.float32)
-
-
 class _Lists:
     """The points in groups by the nearest centroid, ready to be searched."""
 
@@ -144,86 +152,101 @@ class _Lists:
     ) -> None:
         self._faiss, self._points, self._axes, self._stages = faiss, points, axes, stages
         n_points = len(points)
+        self._many = n_points >= _MANY
+        self._halves = self._many and not axes.widest
+        self._exponent = 0
         self._stored: npt.NDArray[Any] | None = None
-        if axes.n_axes < points.shape[1] or stages.outlives:
+        if axes.n_axes < points.shape[1] or stages.outlives or self._halves:
             self._stored = self._projected()
         self.size = _number_of_lists(n_points)
-        self._centroids = self._trained(shards)
-        self._coarse = faiss.IndexFlatL2(axes.n_axes)
-        self._coarse.add(self._centroids)
+        self._groups = Groups(faiss, *self._trained(shards))
         self._group = self._grouped(shards)
         self.order: IntArray = np.argsort(self._group, kind="stable")
         self._index = self._filled()
 
     def _codes(self, key: slice | IntArray) -> FloatArray:
         if self._stored is not None:
-            codes: FloatArray = np.ascontiguousarray(self._stored[key])
+            codes: FloatArray = np.ascontiguousarray(self._stored[key], np.float32)
             return codes
         return self._axes.project(self._points[key])
 
     def _projected(self) -> npt.NDArray[Any]:
         n_points = len(self._points)
-        stored = self._stages.array("projected", (n_points, self._axes.n_axes), np.float32)
+        dtype = np.float16 if self._halves else np.float32
+        stored = self._stages.array("projected", (n_points, self._axes.n_axes), dtype)
         if self._stages.facts("projected") != {"n_axes": self._axes.n_axes}:
-            for part in counted("projecting on principal axes", slices(n_points, self._points.block), n_points):
-                stored[part] = self._axes.project(self._points[part])
+            exponent = self._exponent_of_halves() if self._halves else 0
+
+            def project(part: slice) -> None:
+                codes = self._axes.project(self._points[part])
+                if self._halves:
+                    codes = np.clip(np.ldexp(codes, exponent), -_LARGEST_HALF, _LARGEST_HALF)
+                stored[part] = codes
+
+            blocks = slices(n_points, self._points.block)
+            several = slices(n_points, _BLOCKS * self._points.block)
+            for number, _ in enumerate(counted("projecting on principal axes", several, n_points)):
+                each(project, blocks[number * _BLOCKS : (number + 1) * _BLOCKS])
             self._stages.finish("projected", n_axes=self._axes.n_axes)
         return stored
 
-    def _trained(self, shards: Sharing | None) -> FloatArray:
+    def _exponent_of_halves(self) -> int:
+        """Of the power of two that brings coordinates into the range of half precision."""
+        rows = np.unique(np.linspace(0, len(self._points) - 1, 4096).astype(np.int64))
+        largest = float(np.abs(self._axes.project(self._points[rows])).max(initial=0.0))
+        return _USUAL_HALF - int(np.frexp(largest)[1]) if largest > 0 else 0
+
+    def _trained(self, shards: Sharing | None) -> tuple[FloatArray, FloatArray]:
+        """Centroids of the groups, and of the cells that these lie in."""
         shape = (self.size, self._axes.n_axes)
+        shape_of_cells = (_number_of_cells(self.size) if self._many else 0, shape[1])
         centroids = self._stages.array("centroids", shape, np.float32)
+        cells = np.empty(shape_of_cells, np.float32)
+        if self._many:
+            cells = self._stages.array("cells", shape_of_cells, np.float32)
         if self._stages.facts("trained") != {"shape": list(shape)}:
             if shards is None or shards.rank == 0:
                 count = min(len(self._points), _TRAINING_POINTS * self.size)
                 training = self._codes(np.sort(np.random.default_rng(0).permutation(len(self._points))[:count]))
-                means = self._faiss.Kmeans(
-                    shape[1], shape[0], niter=_ITERATIONS, seed=1234, min_points_per_centroid=1,
-                    max_points_per_centroid=2 * _TRAINING_POINTS,
-                )  # fmt: skip
-                means.train(training)
-                centroids[:] = means.centroids
+                if self._many:
+                    centroids[:], cells[:] = trained_in_cells(self._faiss, training, self.size, len(cells))
+                else:
+                    centroids[:] = trained_centroids(self._faiss, training, self.size)
             self._stages.finish("trained", shape=list(shape))
-        return centroids if shards is None else shards.from_first(centroids)
+        if shards is None:
+            return centroids, cells
+        return shards.from_first(centroids), shards.from_first(cells) if self._many else cells
 
     def _grouped(self, shards: Sharing | None) -> npt.NDArray[np.int32]:
         n_points = len(self._points)
         group = self._stages.array("group", (n_points,), np.int32)
         if self._stages.facts("grouped") is None:
             start, end = (0, n_points) if shards is None else shards.bounds(n_points)[shards.rank : shards.rank + 2]
-            own = slices(int(end - start), 4 * _QUERIES)
+            own = slices(int(end - start), _GROUPED_AT_ONCE if self._many else 4 * _QUERIES)
             for part in counted("grouping points", own, int(end - start)):
                 rows = slice(int(start) + part.start, int(start) + part.stop)
-                group[rows] = self._nearest_groups(self._codes(rows), 1)[0][:, 0]
+                group[rows] = self._groups.nearest(self._codes(rows), 1)[0][:, 0]
             if shards is not None:
                 group = shards.gather_rows(group[int(start) : int(end)], n_points)
             self._stages.finish("grouped")
         return group
 
-    def _nearest_groups(self, codes: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
-        """`(B, count)` the nearest groups, and how far. The Gram form decides unless two are about as near."""
-        width = min(self.size, count + 1)
-        squared, found = self._coarse.search(codes, width)
-        if width > count:
-            size = np.einsum("ij,ij->i", codes, codes) + squared[:, -1]
-            close = np.flatnonzero(squared[:, -1] - squared[:, -2] <= 1e-5 * size)
-            if len(close):
-                wide = min(self.size, count + 8)
-                _, candidates = self._coarse.search(codes[close], wide)
-                both = np.concatenate([codes[close], self._centroids])
-                nearest, lengths = nearest_of(both, np.arange(len(close)), candidates + len(close), count)
-                found[close, :count], squared[close, :count] = nearest - len(close), lengths**2
-        return np.ascontiguousarray(found[:, :count]), np.ascontiguousarray(squared[:, :count])
-
     def _filled(self) -> Any:
         """The lists, each of exactly the memory it takes."""
-        faiss = self._faiss
-        index = faiss.IndexIVFFlat(self._coarse, self._axes.n_axes, self.size)
+        faiss, n_axes = self._faiss, self._axes.n_axes
+        if self._halves:
+            index = faiss.IndexIVFScalarQuantizer(
+                self._groups.coarse, n_axes, self.size, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
+            )
+            index.is_trained = True
+        else:
+            index = faiss.IndexIVFFlat(self._groups.coarse, n_axes, self.size)
         ends = np.searchsorted(self._group[self.order], np.arange(self.size + 1))
         for number in range(self.size):
             members = self.order[ends[number] : ends[number + 1]]
             if len(members):
-                codes = self._codes(members)
+                stored = self._stored if self._halves else None
+                codes = self._codes(members) if stored is None else np.ascontiguousarray(stored[members])
                 index.invlists.add_entries(
                     number, len(members), faiss.swig_ptr(members), faiss.swig_ptr(codes.view(np.uint8))
                 )
@@ -238,7 +261,7 @@ class _Lists:
             return every
         width = min(len(self._points), width + 1 + _SPARE)
         self._index.nprobe = probed
-        groups, squared = self._nearest_groups(codes, probed)
+        groups, squared = self._groups.nearest(codes, probed, own=self._group[rows])
         found: IntArray = self._index.search_preassigned(codes, width, groups, squared)[1]
         return found
 
@@ -265,27 +288,59 @@ class _Lists:
     ) -> tuple[npt.NDArray[np.int32], FloatArray]:
         """Lists of some rows, found group by group: what one point is compared with lies in the cache for the next."""
         stages, n_rows = self._stages, len(rows)
-        indices, distances = _lists_of(stages, n_rows, k)
+        by_group = np.argsort(self._group[rows], kind="stable")
+        kept = _kept_lists(stages, n_rows, k)
         if probed >= _FLAT_FROM * self.size:
             self._compare_all()
-        by_group = np.argsort(self._group[rows], kind="stable")
+        places = np.empty(len(self._points), np.int32) if self._many else None
         done = (stages.facts("searched") or {"done": 0})["done"]
         parts = [part for part in slices(n_rows, _QUERIES) if part.stop > done]
         for number, part in enumerate(counted("searching neighbours", parts, n_rows), start=1):
-            places = by_group[part]
-            found = self._shortlist(rows[places], probed, width)
-            nearest, lengths = nearest_of(self._points, rows[places], found, k, keys=keys)
+            own = rows[by_group[part]]
+            nearest, lengths = self._nearest(own, self._shortlist(own, probed, width), k, keys, places)
             short = np.flatnonzero(~np.isfinite(lengths[:, -1]))
-            if len(short):  # the groups looked at hold too few
-                found = self._shortlist(rows[places[short]], self.size, width)
-                nearest[short], lengths[short] = nearest_of(self._points, rows[places[short]], found, k, keys=keys)
-            indices[places], distances[places] = nearest, lengths
+            for some in slices(len(short), _SHORT_AT_ONCE):  # the groups looked at hold too few
+                again = short[some]
+                found = self._shortlist(own[again], self.size, width)
+                nearest[again], lengths[again] = self._nearest(own[again], found, k, keys, places)
+            to = part if stages.outlives else by_group[part]
+            kept[0][to], kept[1][to] = nearest, lengths
             if number % _KEPT_EVERY == 0 or part.stop == n_rows:
                 stages.finish("searched", done=part.stop)
-        return indices, distances
+        self._index = None
+        return _in_their_order(kept, by_group) if stages.outlives else kept
+
+    def _nearest(
+        self, rows: IntArray, found: IntArray, k: int, keys: npt.NDArray[Any], places: npt.NDArray[np.int32] | None
+    ) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        if places is None:
+            return nearest_of(self._points, rows, found, k, keys=keys)
+        return nearest_in_common(self._faiss, self._points, rows, found, k, keys=keys, places=places)
+
+
+Lists = tuple[npt.NDArray[np.int32], FloatArray]
+
+
+def _kept_lists(stages: Stages, n_rows: int, k: int) -> Lists:
+    """Room for the lists; on disk in the order of the search, so that what is new lies together."""
+    shape = (n_rows, k)
+    return stages.array("neighbours", shape, np.int32), stages.array("distances", shape, np.float32)
+
+
+def _in_their_order(kept: Lists, by_group: IntArray) -> Lists:
+    """The lists in the order of their rows."""
+    indices, distances = np.empty(kept[0].shape, np.int32), np.empty(kept[1].shape, np.float32)
+    for part in slices(len(by_group), _GROUPED_AT_ONCE):
+        indices[by_group[part]], distances[by_group[part]] = kept[0][part], kept[1][part]
+    return indices, distances
 
 
 def _number_of_lists(n_points: int) -> int:
-    """A power of two near `2 sqrt(N)`, or `4 sqrt(N)` of many: groups of a few hundred points."""
-    per_root = 2 if n_points < 500_000 else 4
+    """A power of two near `2 sqrt(N)`, or `8 sqrt(N)` of many: groups of a few hundred points."""
+    per_root = 2 if n_points < _MANY else 8
     return int(2 ** np.round(np.log2(max(2.0, per_root * np.sqrt(n_points)))))
+
+
+def _number_of_cells(n_groups: int) -> int:
+    """A power of two near the root."""
+    return int(2 ** np.ceil(np.log2(n_groups) / 2))

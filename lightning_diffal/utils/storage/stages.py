@@ -17,6 +17,8 @@ from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["Stages", "counted", "current_stages"]
 
+_FORMAT = 2  # of what the searches keep; a folder in another one is begun anew
+
 
 class Stages:
     """What is finished of a long piece of work, and its arrays; in memory only, or in a folder.
@@ -49,7 +51,7 @@ class Stages:
             kept = json.loads(self._table.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             kept = {}
-        if kept.get("source") == source:
+        if (kept.get("source"), kept.get("format")) == (source, _FORMAT):
             self._facts = kept["stages"]
 
     @property
@@ -82,7 +84,8 @@ class Stages:
             for array in self._arrays.values():
                 array.flush()  # type: ignore[attr-defined]
             with replacing(self._table) as temporary:
-                temporary.write_text(json.dumps({"source": self._source, "stages": self._facts}), encoding="utf-8")
+                said = {"format": _FORMAT, "source": self._source, "stages": self._facts}
+                temporary.write_text(json.dumps(said), encoding="utf-8")
 
     def forget(self, *stages: str) -> None:
         """Take some stages as not done.
