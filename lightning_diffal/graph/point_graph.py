@@ -74,8 +74,13 @@ def build_point_graph(features: Any, lists: Lists) -> PointGraph:
         return PointGraph(inverse, *sharded, getattr(found, "recall", None))
     found = lists(nodes, None)
     recall = getattr(found, "recall", None)
-    weights = graph.self_tuning_weights(*found[:2])
-    del found
+    neighbours, distances = graph.checked_lists(*found[:2])
+    del found  # what is large goes as soon as nobody needs it any longer
+    scale = graph.local_scale(distances)
+    directed = graph.directed_weights(neighbours, distances, scale, scale)
+    del neighbours, distances, scale
+    weights = graph.symmetric_weights(directed)
+    del directed
     degree = graph.weighted_degree(weights)
     return PointGraph(inverse, graph.normalised(weights, degree, in_place=True), graph.degree_rank(degree), recall)
 

@@ -26,6 +26,7 @@ _BLOCK_VALUES = 2**22
 _READ_VALUES = 2**16  # hashed at a time: what is made of them stays in the cache
 _READ_BLOCKS = 1024
 _ROWS = 2**16  # of a matrix at a time
+_PARTS = 16
 
 
 def collapse_duplicates(features: Any) -> tuple[IntArray, IntArray, IntArray]:
@@ -118,6 +119,25 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
                [0.3679, 0.    , 0.1353],
                [0.    , 0.1353, 0.    ]], dtype=float32)
     """
+    neighbours, lengths = checked_lists(indices, distances)
+    scale = local_scale(lengths)
+    return symmetric_weights(directed_weights(neighbours, lengths, scale, scale))
+
+
+def checked_lists(indices: npt.ArrayLike, distances: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Neighbour lists that a graph can be made of.
+
+    Args:
+        indices: `(N, k)`.
+        distances: `(N, k)`.
+
+    Returns:
+        indices: of an integer type.
+        distances: float32 or float64.
+
+    Raises:
+        ConfigurationError: as `self_tuning_weights`.
+    """
     neighbours, lengths = np.asarray(indices), np.asarray(distances)
     if not np.issubdtype(neighbours.dtype, np.integer):
         neighbours = neighbours.astype(np.int64)
@@ -135,9 +155,7 @@ def self_tuning_weights(indices: npt.ArrayLike, distances: npt.ArrayLike) -> sp.
             f"Expected argument `indices` to hold positions from 0 to {len(neighbours) - 1}, but got some from "
             f"{neighbours.min()} to {neighbours.max()}."
         )
-    scale = local_scale(lengths)
-    directed = directed_weights(neighbours, lengths, scale, scale)
-    return symmetric_weights(directed, directed.T.tocsr())
+    return neighbours, lengths
 
 
 def local_scale(distances: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -204,31 +222,38 @@ def directed_weights(
     return sp.csr_matrix((values.ravel(), columns, pointers), shape=(n_rows, len(scale_of_all)))
 
 
-def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix) -> sp.csr_matrix:
+def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix | None = None) -> sp.csr_matrix:
     """The union of neighbour lists: edges of some points, and the edges that lead to them.
 
     Args:
         directed: `(R, N)`.
-        reverse: `(R, N)` the same rows of the transpose of the `(N, N)` directed weights.
+        reverse: `(R, N)` the same rows of the transpose of the `(N, N)` directed weights. Default: `directed` holds all
+            of these, and is transposed in parts.
 
     Returns:
         `(R, N)` with sorted indices.
 
     Example:
-        >>> directed = sp.csr_matrix([[0.0, 1.0], [0.5, 0.0]])
-        >>> symmetric_weights(directed, directed.T.tocsr()).toarray()
+        >>> symmetric_weights(sp.csr_matrix([[0.0, 1.0], [0.5, 0.0]])).toarray()
         array([[0., 1.],
                [1., 0.]])
     """
     n_rows = directed.shape[0]
-    longest = directed.nnz + reverse.nnz
+    longest = directed.nnz + (directed if reverse is None else reverse).nnz
     narrow = np.int32 if max(longest, directed.shape[1]) < 2**31 else np.int64
     # of what is allocated, only what is written to takes memory
     indices, values = np.empty(longest, narrow), np.empty(longest, directed.dtype)
     pointers = np.zeros(n_rows + 1, narrow)
     end = 0
+    at_once = max(_ROWS, n_rows // _PARTS)  # rows of the transpose held at a time
+    leading, first = reverse, 0
     for part in counted("building the graph", slices(n_rows, _ROWS), n_rows):
-        block = _rows(directed, part).maximum(_rows(reverse, part)).tocsr()
+        if reverse is None and (part.start == 0 or part.stop > first + at_once):
+            first = part.start
+            leading = directed[:, first : max(first + at_once, part.stop)].T.tocsr()
+        assert leading is not None, "one is given or made"
+        its_rows = _rows(leading, slice(part.start - first, part.stop - first))
+        block = _rows(directed, part).maximum(its_rows).tocsr()
         block.sort_indices()
         indices[end : end + block.nnz], values[end : end + block.nnz] = block.indices, block.data
         pointers[part.start + 1 : part.stop + 1] = block.indptr[1:] + narrow(end)

@@ -2,16 +2,18 @@
 
     python tests/benchmarks/large.py --points 10000000 --folder /data/large
 
-makes 7.7 GB of embeddings (`--points` x 384, float16) and selects 1,000 of them in a process of its own, whose memory
-is watched: what it holds itself (`anonymous`), and with the pages of files that the system can take back at any time
-(`resident`). With `--kill-at "searching neighbours"` the process is killed half a minute into that stage, and begun
-again with the same folder; the picks must be those of a run that nobody killed (`--again`).
+makes 7.7 GB of embeddings (`--points` x 384, float16) and selects 1,000 of them in a process of its own, whose time (of
+the clock, and of processors) and memory are watched: what it holds itself (`anonymous`), and with the pages of files
+that the system can take back at any time (`resident`). With `--kill-at "searching neighbours"` the process is killed
+half a minute into that stage, and begun again with the same folder; the picks must be those of a run that nobody
+killed (`--again`).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import signal
 import subprocess
@@ -48,6 +50,12 @@ def memory(pid: int) -> tuple[int, int]:
     return found["VmRSS"], found["RssAnon"]
 
 
+def processors(pid: int) -> float:
+    """Seconds of processors that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def select(features: Path, work: Path, out: Path, picks: int, kill_at: str | None) -> bool:
     """Run it to the end, or until it is killed; whether it came to the end."""
     command = [sys.executable, "-m", "lightning_diffal", "select", "--features", str(features), "-n", str(picks)]
@@ -55,17 +63,18 @@ def select(features: Path, work: Path, out: Path, picks: int, kill_at: str | Non
     with log.open("wb") as written:
         started = time.monotonic()
         process = subprocess.Popen([*command, "--work", str(work), "--out", str(out)], stderr=written)
-        stage, since, resident, anonymous = "", started, 0, 0
+        stage, since, resident, anonymous, spent = "", started, 0, 0, 0.0
         while process.poll() is None:
             time.sleep(0.2)
             try:
-                now = memory(process.pid)
+                now, spent = memory(process.pid), processors(process.pid)
             except (OSError, KeyError):  # it has just ended
                 continue
             resident, anonymous = max(resident, now[0]), max(anonymous, now[1])
             bars = re.findall(r"(?:^|[\r\n])([a-z][^:\r\n]*): +\d+%", log.read_text(errors="replace"))
             if bars and bars[-1] != stage:
-                print(f"{time.monotonic() - started:7.0f} s  {stage or 'reading'} done; {bars[-1]}", flush=True)
+                clocks = f"{time.monotonic() - started:7.0f} s, {spent:6.0f} s of processors"
+                print(f"{clocks}  {stage or 'reading'} done; {bars[-1]}", flush=True)
                 stage, since = bars[-1], time.monotonic()
             if kill_at is not None and stage == kill_at and time.monotonic() > since + 30:
                 process.send_signal(signal.SIGKILL)
@@ -73,8 +82,8 @@ def select(features: Path, work: Path, out: Path, picks: int, kill_at: str | Non
                 print(f"{time.monotonic() - started:7.0f} s  killed in: {stage}", flush=True)
                 return False
     print(
-        f"{time.monotonic() - started:7.0f} s  ended with {process.returncode}; peak: anonymous "
-        f"{anonymous / 2**30:.2f} GiB, resident {resident / 2**30:.2f} GiB; "
+        f"{time.monotonic() - started:7.0f} s, {spent:6.0f} s of processors  ended with {process.returncode}; "
+        f"peak: anonymous {anonymous / 2**30:.2f} GiB, resident {resident / 2**30:.2f} GiB; "
         f"picks {hashlib.blake2b(out.read_bytes(), digest_size=4).hexdigest()}",
         flush=True,
     )

@@ -16,6 +16,7 @@ from lightning_diffal import graph
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.graph import weights as graph_weights
 from lightning_diffal.neighbors.nearest import nearest_neighbors
+from lightning_diffal.utils.numeric.rows import FileRows
 
 
 def random_graph(n=80, d=4, k=6, seed=0):
@@ -43,6 +44,16 @@ class TestWeights:
         weights = graph.self_tuning_weights(indices, distances)
         assert weights.dtype == np.float32
         np.testing.assert_allclose(weights.toarray(), naive_weights(indices, distances), atol=1e-6)
+
+    @pytest.mark.parametrize(("rows", "parts"), [(7, 3), (16, 1), (80, 16)])
+    def test_parts_change_nothing(self, rows, parts, monkeypatch):
+        indices, distances = random_graph()
+        whole = graph.self_tuning_weights(indices, distances)
+        monkeypatch.setattr(graph_weights, "_ROWS", rows)
+        monkeypatch.setattr(graph_weights, "_PARTS", parts)
+        weights = graph.self_tuning_weights(indices, distances)
+        for name in ("indptr", "indices", "data"):
+            np.testing.assert_array_equal(getattr(weights, name), getattr(whole, name))
 
     def test_known_value(self):
         weights = graph.self_tuning_weights([[1], [0], [1]], [[1.0], [1.0], [2.0]])
@@ -195,6 +206,15 @@ class TestDuplicates:
         monkeypatch.setattr(graph_weights, "_BLOCK_VALUES", 28)
         for value, reference in zip(graph.collapse_duplicates(features), expected, strict=True):
             np.testing.assert_array_equal(value, reference)
+
+    def test_rows_of_files_are_read_in_blocks(self, monkeypatch):
+        monkeypatch.setattr(graph_weights, "_READ_VALUES", 30)
+        monkeypatch.setattr(graph_weights, "_READ_BLOCKS", 4)
+        features = np.random.default_rng(0).integers(0, 2, (301, 5)).astype(np.float16)
+        first, inverse, counts = graph_weights.collapse_duplicates(FileRows([features[:40], features[40:]]))
+        assert len(first) == len(np.unique(features, axis=0)) and (np.diff(first) > 0).all()
+        np.testing.assert_array_equal(features[first][inverse], features)
+        np.testing.assert_array_equal(counts, np.bincount(inverse))
 
     def test_not_a_matrix(self):
         with pytest.raises(ConfigurationError, match=r"of shape \(N, D\), but got \(3,\)"):
