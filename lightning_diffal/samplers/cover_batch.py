@@ -6,16 +6,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from lightning_diffal.diffusion import LabelSummary
 from lightning_diffal.graph.point_graph import PointGraph
-from lightning_diffal.processes.shards import ShardedRows
 from lightning_diffal.samplers.base import QueryData
 from lightning_diffal.samplers.batch import ordered_candidates
 from lightning_diffal.samplers.covering import (
+    Kernel,
     agreeing_cover,
     contested_cover,
+    contested_labels_cover,
     covered_by,
     gains,
     greedy_cover,
@@ -58,7 +58,7 @@ class CoverBatch(NamedTuple):
 
 def aims_of(
     space: PointGraph,
-    kernel: sp.csr_matrix | ShardedRows,
+    kernel: Kernel,
     data: QueryData,
     summary: LabelSummary,
     network: NetworkView | None,
@@ -82,10 +82,10 @@ def aims_of(
     trust = np.float32(trust_in_network(len(data.labelled), data.num_classes))
     margin = summary.margin if network is None else trust * network.margin
     if len(data.labelled):
-        rows = kernel[space.inverse[data.labelled]]
-        known = _known(rows, data, None if network is None else network.predicted, reduction)
+        nodes = space.inverse[data.labelled]
+        known = _known(kernel, nodes, data, None if network is None else network.predicted, reduction)
         if network is not None and trust < 1:
-            known = trust * known + (1 - trust) * covered_by(rows, np.arange(rows.shape[0]))
+            known = trust * known + (1 - trust) * covered_by(kernel, nodes)
         weights = np.maximum(1 - margin, np.float32(_LEAST))
     else:
         known, weights = np.zeros(space.n_nodes, np.float32), np.ones(space.n_nodes, np.float32)
@@ -119,7 +119,7 @@ def trust_in_network(n_labelled: int, num_classes: int) -> float:
 
 def cover_batch(
     space: PointGraph,
-    kernel: sp.csr_matrix | ShardedRows,
+    kernel: Kernel,
     aims: Aims,
     data: QueryData,
     size: int,
@@ -143,7 +143,7 @@ def cover_batch(
         return CoverBatch(indices, cover.gains, cover.covered)
     # copies of points that are known or asked, when nothing else is left
     known = np.maximum(aims.known, covered_by(kernel, space.inverse[indices]))
-    gain = gains(kernel, aims.weights, known)[space.inverse[copies]]
+    gain = gains(kernel, aims.weights, known, space.inverse[copies])
     order = np.lexsort((-gain, tier))[:left]
     return CoverBatch(
         np.concatenate([indices, copies[order]]),
@@ -153,20 +153,20 @@ def cover_batch(
 
 
 def _known(
-    rows: sp.csr_matrix, data: QueryData, predicted: IntArray | None, reduction: Literal["mean", "max"]
+    kernel: Kernel,
+    nodes: IntArray,
+    data: QueryData,
+    predicted: IntArray | None,
+    reduction: Literal["mean", "max"],
 ) -> FloatArray:
     """How well labels cover each node; of several labels of a node, the mean over them or the least."""
     if not data.is_multilabel:
         if predicted is not None:
-            return agreeing_cover(rows, data.labels, predicted)
-        return contested_cover(rows, data.labels, data.num_classes)
-    total = np.zeros(rows.shape[1]) if reduction == "mean" else np.ones(rows.shape[1])
-    for label in range(data.num_classes):
-        values = data.labels[:, label]
-        if predicted is not None:
-            cover = agreeing_cover(rows, values, predicted[:, label])
-        else:
-            cover = contested_cover(rows, values, 2)
-        total = total + cover / data.num_classes if reduction == "mean" else np.minimum(total, cover)
-    known: FloatArray = total.astype(np.float32)
+            return agreeing_cover(kernel, nodes, data.labels, predicted)
+        return contested_cover(kernel, nodes, data.labels, data.num_classes)
+    if predicted is not None:
+        each_label = agreeing_cover(kernel, nodes, data.labels, predicted)
+    else:
+        each_label = contested_labels_cover(kernel, nodes, data.labels)
+    known: FloatArray = each_label.mean(axis=1) if reduction == "mean" else each_label.min(axis=1)
     return known

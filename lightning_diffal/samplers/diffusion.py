@@ -35,7 +35,7 @@ class DiffusionSampler(GraphSampler):
     .. math:: \sum_n u_n \max(0, K_{xn} - \kappa_n)
 
     where :math:`K`, the kernel of a short walk on the graph, says what a label covers (see
-    `lightning_diffal.graph.kernel.walk_kernel`), :math:`\kappa_n` how well labels, pending points and earlier picks
+    `lightning_diffal.graph.kernel.WalkKernel`: how much the neighbourhoods of two points have in common), :math:`\kappa_n` how well labels, pending points and earlier picks
     cover `n` already, and :math:`u_n` the doubt about it. A label covers only points of which the network says the
     same: where the two contradict each other, the place counts as unknown. The doubt is the network's, one less its
     largest probability plus the second largest, weighted so that every class of the pool counts alike, as far as the
@@ -93,11 +93,11 @@ class DiffusionSampler(GraphSampler):
         ConfigurationError: an argument out of range.
 
     Example:
-        >>> features = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+        >>> features = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0], [13.0], [14.0]])
         >>> data = QueryData(features=features, labelled=[0], labels=[0], num_classes=2)
         >>> query = DiffusionSampler(n_neighbors=2).select(data, 1, np.random.default_rng(0))
         >>> query.indices.tolist(), query.details["phase"].tolist(), query.details["predicted"].tolist()
-        ([4], ['exploration'], [-1])
+        ([5], ['exploration'], [-1])
     """
 
     requires: frozenset[str] = frozenset({"features"})
@@ -260,7 +260,7 @@ class DiffusionSampler(GraphSampler):
         if self.criterion == "auto":
             kernel = self._kernel(space)
             aims = aims_of(space, kernel, data, summary, network, self.multilabel)
-            return gains(kernel, aims.weights, aims.known)[space.inverse]
+            return gains(kernel, aims.weights, aims.known, np.arange(space.n_nodes))[space.inverse]
         mass, summary = self._asked_mass(space, data, n_steps), _judged(summary, network)
         explored = mean_coverage(space, coverage(space, summary, mass, n_steps), data.candidates)
         bonus = np.float32(self.centrality) * guidance(space.centrality, explored)

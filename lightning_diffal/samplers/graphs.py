@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import scipy.sparse as sp
-
 from lightning_diffal.graph.kept import graph_of
-from lightning_diffal.graph.kernel import walk_kernel
+from lightning_diffal.graph.kernel import WalkKernel
 from lightning_diffal.graph.point_graph import PointGraph, build_point_graph, neighbor_lists
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, auto_backend
-from lightning_diffal.processes.shards import ShardedRows, current_shards
+from lightning_diffal.processes.shards import current_shards
 from lightning_diffal.samplers.base import ScoreSampler
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.numeric.rows import digest_of
@@ -32,7 +30,7 @@ class GraphSampler(ScoreSampler):
     backend: str | NeighborBackend
     distributed: Literal["auto", False]
     _kept: tuple[tuple[Any, ...], PointGraph] | None = None
-    _kept_kernel: tuple[PointGraph, sp.csr_matrix | ShardedRows] | None = None
+    _kept_kernel: tuple[PointGraph, WalkKernel] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_kept_kernel": None}
@@ -85,13 +83,13 @@ class GraphSampler(ScoreSampler):
     def _lists(self, nodes: FloatArray, rows: IntArray | None = None) -> Neighbors:
         return neighbor_lists(nodes, self.n_neighbors, metric=self.metric, backend=self.backend, rows=rows)
 
-    def _kernel(self, space: PointGraph) -> sp.csr_matrix | ShardedRows:
+    def _kernel(self, space: PointGraph) -> WalkKernel:
         """The kernel of this graph."""
         shards = current_shards()
         stale = self._kept_kernel is None or self._kept_kernel[0] is not space
         if stale if shards is None else shards.any(stale):
             self._kept_kernel = None  # free it first
-            self._kept_kernel = (space, walk_kernel(space.transition))
+            self._kept_kernel = (space, WalkKernel(space.transition))
         assert self._kept_kernel is not None
         return self._kept_kernel[1]
 

@@ -8,10 +8,17 @@ import scipy.sparse as sp
 
 from lightning_diffal import diffusion, graph
 from lightning_diffal.exceptions import ConfigurationError
-from lightning_diffal.graph.kernel import walk_kernel
+from lightning_diffal.graph.kernel import WalkKernel
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers import DiffusionSampler, QueryData
-from lightning_diffal.samplers.covering import agreeing_cover, contested_cover, gains, greedy_cover
+from lightning_diffal.samplers.covering import (
+    agreeing_cover,
+    contested_cover,
+    contested_labels_cover,
+    covered_by,
+    gains,
+    greedy_cover,
+)
 from tests.samplers.diffusion_cases import ask, clouds
 
 
@@ -33,10 +40,11 @@ def naive(kernel, weights, covered, nodes, size):
     return [np.array(column) for column in zip(*chosen, strict=True)]
 
 
-@pytest.mark.parametrize("rows", [1, 3, 1024])
+@pytest.mark.parametrize(("rows", "held"), [(1, 2**26), (3, 0), (7, 100), (1024, 2**26)])
 @pytest.mark.parametrize("seed", range(4))
-def test_greedy_equals_the_naive_choice(rows, seed, monkeypatch):
+def test_greedy_equals_the_naive_choice(rows, held, seed, monkeypatch):
     monkeypatch.setattr("lightning_diffal.samplers.covering._ROWS", rows)
+    monkeypatch.setattr("lightning_diffal.samplers.covering._HELD_VALUES", held)
     generator = np.random.default_rng(seed)
     kernel, weights = random_kernel(seed=seed), generator.random(80).astype(np.float32)
     covered = (0.3 * generator.random(80)).astype(np.float32)
@@ -57,6 +65,26 @@ def test_equal_gains_go_to_the_earlier_node():
     assert greedy_cover(kernel, ones, 0 * ones, nodes, 4).positions.tolist() == [0, 1, 2, 3]
 
 
+def test_rows_of_unpromising_nodes_are_not_read():
+    class Counted:
+        def __init__(self, matrix):
+            self.matrix, self.shape, self.read = matrix, matrix.shape, 0
+
+        def __getitem__(self, nodes):
+            self.read += len(nodes)
+            return self.matrix[nodes]
+
+        def __matmul__(self, vector):
+            return self.matrix @ vector
+
+    # forty groups of fifty, each wholly covered by any of its members; larger numbers count more
+    groups = sp.block_diag([np.ones((50, 50), np.float32)] * 40, format="csr")
+    kernel, weights = Counted(groups), np.repeat(np.arange(1, 41, dtype=np.float32), 50)
+    found = greedy_cover(kernel, weights, np.zeros(2000, np.float32), np.arange(2000), 10)
+    assert (found.positions // 50).tolist() == [39, 38, 37, 36, 35, 34, 33, 32, 31, 30]
+    assert kernel.read < 1000
+
+
 def test_gains_of_blocks_and_empty_rows(monkeypatch):
     kernel = random_kernel()
     kernel[[3, 79]] = 0
@@ -64,26 +92,41 @@ def test_gains_of_blocks_and_empty_rows(monkeypatch):
     weights, covered = generator.random((2, 80)).astype(np.float32)
     expected = np.maximum(kernel - covered, 0) @ weights
     expected[[3, 79]] = 0
-    whole = gains(sp.csr_matrix(kernel), weights, covered)
-    monkeypatch.setattr("lightning_diffal.samplers.covering._BLOCK_VALUES", 5)
-    np.testing.assert_allclose(whole, expected, atol=1e-5)
-    np.testing.assert_array_equal(gains(sp.csr_matrix(kernel), weights, covered), whole)
+    nodes = generator.permutation(80)
+    whole = gains(sp.csr_matrix(kernel), weights, covered, nodes)
+    monkeypatch.setattr("lightning_diffal.samplers.covering._BLOCK_ROWS", 7)
+    np.testing.assert_allclose(whole, expected[nodes], atol=1e-5)
+    np.testing.assert_array_equal(gains(sp.csr_matrix(kernel), weights, covered, nodes), whole)
 
 
-def test_cover_by_labels():
-    kernel, generator = random_kernel(), np.random.default_rng(2)
-    nodes = np.array([5, 9, 9, 40, 70, 12, 33])
-    labels = np.array([0, 2, 1, 1, 2, 0, 2])
+@pytest.mark.parametrize("block", [1, 2, 3, 1024])  # so that labels of one class come in several blocks
+def test_cover_by_labels(block, monkeypatch):
+    monkeypatch.setattr("lightning_diffal.samplers.covering._BLOCK_ROWS", block)
+    dense, generator = random_kernel(), np.random.default_rng(2)
+    kernel = sp.csr_matrix(dense)
+    nodes = np.concatenate([[5, 9, 9, 40, 70, 12, 33], generator.permutation(80)[:40]])
+    labels = np.concatenate([[0, 2, 1, 1, 2, 0, 2], generator.integers(3, size=40)])
     predicted = generator.integers(3, size=80)
-    rows = sp.csr_matrix(kernel)[nodes]
-    masses = np.stack([np.where(labels[:, None] == c, kernel[nodes], 0).max(axis=0) for c in range(3)], axis=1)
+    masses = np.stack([np.where(labels[:, None] == c, dense[nodes], 0).max(axis=0) for c in range(3)], axis=1)
     ordered = np.sort(masses, axis=1)
-    np.testing.assert_array_equal(contested_cover(rows, labels, 3), ordered[:, -1] - ordered[:, -2])
-    np.testing.assert_array_equal(contested_cover(rows, labels, 1000), ordered[:, -1] - ordered[:, -2])
-    np.testing.assert_array_equal(agreeing_cover(rows, labels, predicted), masses[np.arange(80), predicted])
-    none = sp.csr_matrix(kernel)[[]]
-    assert not contested_cover(none, labels[:0], 3).any()
-    assert not agreeing_cover(none, labels[:0], predicted).any()
+    np.testing.assert_array_equal(contested_cover(kernel, nodes, labels, 3), ordered[:, -1] - ordered[:, -2])
+    np.testing.assert_array_equal(contested_cover(kernel, nodes, labels, 1000), ordered[:, -1] - ordered[:, -2])
+    np.testing.assert_array_equal(agreeing_cover(kernel, nodes, labels, predicted), masses[np.arange(80), predicted])
+    np.testing.assert_array_equal(covered_by(kernel, nodes), masses.max(axis=1))
+    assert not contested_cover(kernel, nodes[:0], labels[:0], 3).any()
+    assert not agreeing_cover(kernel, nodes[:0], labels[:0], predicted).any()
+
+
+def test_cover_by_several_labels_is_that_of_each(monkeypatch):
+    monkeypatch.setattr("lightning_diffal.samplers.covering._BLOCK_ROWS", 3)
+    kernel, generator = sp.csr_matrix(random_kernel()), np.random.default_rng(3)
+    nodes, labels, predicted = generator.permutation(80)[:20], *generator.integers(2, size=(2, 80, 4))
+    labels = labels[:20]
+    found = agreeing_cover(kernel, nodes, labels, predicted), contested_labels_cover(kernel, nodes, labels)
+    for label in range(4):
+        one = agreeing_cover(kernel, nodes, labels[:, label], predicted[:, label])
+        np.testing.assert_array_equal(found[0][:, label], one)
+        np.testing.assert_array_equal(found[1][:, label], contested_cover(kernel, nodes, labels[:, label], 2))
 
 
 def probabilities_of(n, n_classes, seed=0):
@@ -93,7 +136,8 @@ def probabilities_of(n, n_classes, seed=0):
 
 
 def dense_kernel(features, k=15):
-    return walk_kernel(graph.transition_matrix(graph.self_tuning_weights(*nearest_neighbors(features, k)))).toarray()
+    transition = graph.transition_matrix(graph.self_tuning_weights(*nearest_neighbors(features, k)))
+    return WalkKernel(transition)[np.arange(len(features))].toarray()
 
 
 @pytest.mark.parametrize("n_labelled", [6, 24, 25, 40])  # a network is trusted in full from five per class on

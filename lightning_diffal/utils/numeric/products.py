@@ -1,4 +1,4 @@
-"""Sparse matrices of many rows: products on all cores, and blocks of rows put together without a second copy."""
+"""Products of a sparse matrix of many rows, on all cores."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.utils.aliases import FloatArray
 from lightning_diffal.utils.numeric.threads import each, number_of_threads
 
-__all__ = ["StackedRows", "multiplier"]
+__all__ = ["multiplier"]
 
-_ROOM = 2  # times what the rows so far let expect
 _LARGE = 500_000  # values of a matrix from which on threads save more than they cost
 
 
@@ -60,54 +58,3 @@ def multiplier(matrix: Any) -> Callable[[FloatArray], FloatArray]:
         return result
 
     return multiply
-
-
-class StackedRows:
-    """A matrix made from its first row to its last, in blocks, of which no second copy is held at the end.
-
-    Args:
-        n_rows: of the whole.
-        n_columns: of the whole.
-
-    Example:
-        >>> stacked = StackedRows(2, 3)
-        >>> stacked.append(sp.csr_matrix(np.float32([[0, 5, 0]])))
-        >>> stacked.append(sp.csr_matrix(np.float32([[1, 0, 2]])))
-        >>> stacked.matrix().toarray().tolist()
-        [[0.0, 5.0, 0.0], [1.0, 0.0, 2.0]]
-    """
-
-    def __init__(self, n_rows: int, n_columns: int) -> None:
-        self._shape = (n_rows, n_columns)
-        self._pointers = np.zeros(n_rows + 1, np.int64)
-        self._indices: npt.NDArray[Any] = np.empty(0, np.int32 if n_columns < 2**31 else np.int64)
-        self._values: npt.NDArray[Any] = np.empty(0, np.float32)
-        self._row = 0
-
-    def append(self, block: sp.csr_matrix) -> None:
-        """Add the next rows.
-
-        Args:
-            block: `(R, n_columns)`.
-        """
-        begin = int(self._pointers[self._row])
-        end, row = begin + block.nnz, self._row + block.shape[0]
-        if end > len(self._values):
-            # of what is allocated, only what is written to takes memory
-            room = max(end, int(_ROOM * end * self._shape[0] / max(1, row)))
-            self._indices, self._values = _longer(self._indices, begin, room), _longer(self._values, begin, room)
-        self._indices[begin:end], self._values[begin:end] = block.indices, block.data
-        self._pointers[self._row + 1 : row + 1] = block.indptr[1:] + begin
-        self._row = row
-
-    def matrix(self) -> sp.csr_matrix:
-        """The whole, once all rows are there."""
-        end = int(self._pointers[-1])
-        pointers = self._pointers.astype(self._indices.dtype if end < 2**31 else np.int64)
-        return sp.csr_matrix((self._values[:end], self._indices[:end], pointers), shape=self._shape)
-
-
-def _longer(array: npt.NDArray[Any], used: int, length: int) -> npt.NDArray[Any]:
-    longer = np.empty(length, array.dtype)
-    longer[:used] = array[:used]
-    return longer
