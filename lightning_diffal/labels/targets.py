@@ -291,6 +291,8 @@ def _own_copy(item: Mapping[Any, Any]) -> MutableMapping[Any, Any]:
 def _like(own: Any, label: Label, class_names: Sequence[str] | None) -> Any:
     """The label in the type and shape of the one that it replaces."""
     if isinstance(own, torch.Tensor):
+        if isinstance(label, int) and own.numel() == 1:
+            return torch.full_like(own, label)  # the same in one call; every item comes by here in every round
         shape = own.shape if own.numel() == np.size(label) else np.shape(label)
         return torch.tensor(label, dtype=own.dtype, device=own.device).reshape(shape)
     if isinstance(own, np.ndarray):
