@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lightning_diffal.utils.counts import several
+
 __all__ = ["add_parser"]
 
 _EPILOG = """\
@@ -79,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     finally:
         server.stop()
         if hasattr(board, "close"):
-            print(f"{board.close()} labels in {options.out}")
+            print(f"{several(board.close(), 'label')} in {options.out}")
     return 0
 
 

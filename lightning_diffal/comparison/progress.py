@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.extras import MissingExtraError, require
 
 __all__ = ["display"]
@@ -35,12 +36,12 @@ def display(n_runs: int, n_rounds: int, *, wanted: bool = True) -> Iterator[Call
         if "finished" not in message:
             n_labelled[run] = message["n_labelled"]
             if bar is not None:
-                bar.set_postfix_str(f"{run[0]}, seed {run[1]}, {n_labelled[run]} labels", refresh=False)
+                bar.set_postfix_str(f"{run[0]}, seed {run[1]}, {several(n_labelled[run], 'label')}", refresh=False)
                 bar.update()
             return
         n_done += 1
         if wanted and bar is None:
-            words = f"{run[0]}, seed {run[1]}: {n_labelled[run]} labels in {message['finished']:.0f} seconds"
+            words = f"{run[0]}, seed {run[1]}: {several(n_labelled[run], 'label')} in {message['finished']:.0f} seconds"
             sys.stderr.write(f"{n_done}/{n_runs}  {words}\n")
             sys.stderr.flush()
 

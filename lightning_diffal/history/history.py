@@ -26,6 +26,7 @@ from lightning_diffal.history.tables import (
 )
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.extras import require
 from lightning_diffal.utils.numeric.arrays import array_from_state, array_state
 from lightning_diffal.utils.storage.files import replacing, write_csv
@@ -84,7 +85,7 @@ class History(list[RoundRecord]):
         table = [["round", "labelled", "asked", *names], *rows]
         widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in table]
-        title = f"History of {len(self)} round{'' if len(self) == 1 else 's'}"
+        title = f"History of {several(len(self), 'round')}"
         return "\n".join([title, *lines]) if rows else title
 
     def _repr_html_(self) -> str:

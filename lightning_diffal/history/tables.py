@@ -11,6 +11,7 @@ import numpy as np
 
 from lightning_diffal.history.queries import IN_JSON
 from lightning_diffal.history.record import RoundRecord
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.jsonable import to_jsonable
 
 __all__ = ["frame_rows", "history_html", "json_record", "names_of", "point_rows", "record_json", "table_rows"]
@@ -101,7 +102,7 @@ def history_html(records: Sequence[RoundRecord]) -> str:
     ]
     reason = next((r.stop_reason for r in reversed(records) if r.stop_reason), None)
     ending = "" if reason is None else f"<p>Ended: {html.escape(reason)}.</p>"
-    title = f"<p><b>{len(records)} round{'' if len(records) == 1 else 's'}</b></p>"
+    title = f"<p><b>{several(len(records), 'round')}</b></p>"
     return f"{title}<table>{''.join(lines)}</table>{ending}" if rows else title
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from lightning_diffal._lightning import pl
 from lightning_diffal.monitor.surfaces import PlainSurface, Surface, surface_for
 from lightning_diffal.monitor.words import status_line
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.phases import listening
 
 __all__ = ["Status"]
@@ -86,7 +87,7 @@ class Status:
         if surface is None:
             return
         until = "" if deadline is None else f"; until {self._time_of_day(deadline)}"
-        phase = f"waiting for {waiting} answer{'' if waiting == 1 else 's'} ({read} read"
+        phase = f"waiting for {several(waiting, 'answer')} ({read} read"
         if not surface.changes:  # once, and when something has come
             self.phase(f"{phase}{until})")
             return

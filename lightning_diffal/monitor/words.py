@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from lightning_diffal.utils.counts import several
+
 __all__ = ["fit_line", "status_line"]
 
 _LEAST_BAR = 10
@@ -40,7 +42,7 @@ def status_line(
     """
     if total is not None and done is not None:
         words = f"{words} {done:,}/{total:,}"
-    counts = [] if n_labelled is None else [f"{n_labelled:,} label{'' if n_labelled == 1 else 's'}"]
+    counts = [] if n_labelled is None else [several(n_labelled, "label")]
     long = [] if round_ is None else [f"Round {round_}" + ("" if max_rounds is None else f" of {max_rounds}")]
     short = [] if round_ is None else [f"Round {round_}" + ("" if max_rounds is None else f"/{max_rounds}")]
     line = fit_line([[*long, *counts, words], [*short, *counts, words], [*short, words], [words]], width)

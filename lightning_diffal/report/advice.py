@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning_diffal.history.main_metric import is_better_when_lower, ranked_metrics
 from lightning_diffal.history.tables import names_of
 from lightning_diffal.report.run import RunView
+from lightning_diffal.utils.counts import several
 
 __all__ = ["next_steps"]
 
@@ -26,15 +27,19 @@ def next_steps(view: RunView, n_doubts: int) -> list[str]:
     if view.pending:
         where = history[-1].stop_reason or ""
         hint = f" ({where})" if "waiting" in where else ""
-        found.append(f"{len(view.pending)} points wait for an answer{hint}: give them, then run the script again.")
+        found.append(
+            f"{several(len(view.pending), 'point')} without an answer yet{hint}: give it, then run the script again."
+        )
     if n_doubts:
         found.append(
-            f"Look again at {n_doubts} label{'' if n_doubts == 1 else 's'} that the labels around "
+            f"Look again at {several(n_doubts, 'label')} that the labels around "
             f"{'it' if n_doubts == 1 else 'them'} contradict: a wrong label costs more than a missing one."
         )
     found += _by_curve(view) + _by_classes(view) + _by_exploration(view)
     if view.skipped:
-        found.append(f"{len(view.skipped)} points were skipped: if many look alike, a class for them may be missing.")
+        found.append(
+            f"{several(len(view.skipped), 'point')} skipped: if many look alike, a class for them may be missing."
+        )
     return found
 
 

@@ -32,6 +32,7 @@ from lightning_diffal.run.telling.hyperparameters import hyperparameters
 from lightning_diffal.run.telling.notices import note_trained
 from lightning_diffal.run.telling.reporting import describe_run, write_report
 from lightning_diffal.stopping.base import reason_to_stop
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.modules import is_split, put_weights, weights_of
 from lightning_diffal.utils.seeding import (
     isolated_environment_seed,
@@ -294,7 +295,7 @@ class Rounds:
             state.ask_others()  # training again on the same labels would cost one of `max_rounds`
             return None
         self.monitor.status.say(
-            f"Round {state.round}: asked {len(state.asked)} points, {arrived} answers arrived; "
+            f"Round {state.round}: asked {several(len(state.asked), 'point')}, {several(arrived, 'answer')} arrived; "
             f"{len(data.labelled_indices)} of {len(data.pool)} are labelled."
         )
         renew_pseudo_labels(context, self.model_pass or ModelPass(self.trainer, context, self._timed))

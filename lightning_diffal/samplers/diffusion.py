@@ -34,19 +34,19 @@ class DiffusionSampler(GraphSampler):
 
     .. math:: \sum_n u_n \max(0, K_{xn} - \kappa_n)
 
-    where :math:`K`, the kernel of a short walk on the graph, says what a label covers (see
-    `lightning_diffal.graph.kernel.WalkKernel`: how much the neighbourhoods of two points have in common), :math:`\kappa_n` how well labels, pending points and earlier picks
-    cover `n` already, and :math:`u_n` the doubt about it. A label covers only points of which the network says the
-    same: where the two contradict each other, the place counts as unknown. The doubt is the network's, one less its
-    largest probability plus the second largest, weighted so that every class of the pool counts alike, as far as the
-    network can tell: rare classes are not left for last. Below five labels per class the network's word counts only in
-    part, as far as it has seen labels; for the rest every point is doubted alike, and labels cover whatever it says.
-    Without probabilities the doubt is the weakness of the diffused label, and what labels of two classes cover counts
-    by the difference. With few labels nothing is covered and little is sure, so the sampler explores; later what is
-    left uncovered are contested places and doubted ones, so
-    it refines: there is no switch. The objective is submodular, and the greedy batch is within :math:`1 - 1/e` of the
-    best one. Uncertainty herding (Bae et al., 2025) is a sum of this form with a Gaussian kernel, labels that cover
-    whatever they say and points that all count alike; MaxHerding (Bae et al., 2024) is the one without doubt.
+    where :math:`K`, the kernel of a short walk on the graph, says what a label covers (how much the neighbourhoods of
+    two points have in common, see `lightning_diffal.graph.kernel.WalkKernel`), :math:`\kappa_n` how well labels,
+    pending points and earlier picks cover `n` already, and :math:`u_n` the doubt about it. A label covers only points
+    of which the network says the same: where the two contradict each other, the place counts as unknown. The doubt is
+    the network's, one less its largest probability plus the second largest, weighted so that every class of the pool
+    counts alike, as far as the network can tell: rare classes are not left for last. Below five labels per class the
+    network's word counts only in part, as far as it has seen labels; for the rest every point is doubted alike, and
+    labels cover whatever it says. Without probabilities the doubt is the weakness of the diffused label, and what
+    labels of two classes cover counts by the difference. With few labels nothing is covered and little is sure, so the
+    sampler explores; later what is left uncovered are contested places and doubted ones, so it refines: there is no
+    switch. The objective is submodular, and the greedy batch is within :math:`1 - 1/e` of the best one. Uncertainty
+    herding (Bae et al., 2025) is a sum of this form with a Gaussian kernel, labels that cover whatever they say and
+    points that all count alike; MaxHerding (Bae et al., 2024) is the one without doubt.
 
     `criterion="paper"` scores each point for itself: the margin of its diffused label (Kushnir and Venturi,
     "Diffusion-based deep active learning", 2020), with absorption by picks, centrality and, in large batches, the

@@ -15,6 +15,7 @@ from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.telling.news import tell_oracle
 from lightning_diffal.samplers.base import Query
 from lightning_diffal.utils.aliases import IntArray
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.phases import announce
 
 __all__ = ["collect_answers", "count_answers", "take_late_answers", "waiting_reason"]
@@ -52,7 +53,7 @@ def waiting_reason(context: RunContext) -> str:
 
 def _waiting_reason(context: RunContext) -> str:
     waiting, _, _ = count_answers(context)
-    words = f"waiting for answers to {waiting} of the {len(context.state.asked)} points asked"
+    words = f"waiting for answers to {waiting} of the {several(len(context.state.asked), 'point')} asked"
     where = context.settings.oracle.whereabouts()
     if where is None:
         return words
@@ -79,7 +80,7 @@ def collect_answers(trainer: pl.Trainer, context: RunContext, query: Query) -> N
     waits = _Answers(trainer, context, query)
     if not len(waits.pending()):
         return
-    announce(f"asking for {len(waits.pending())} labels")
+    announce(f"asking for {several(len(waits.pending()), 'label')}")
     waits.ask()
     while waits.look():
         pass
@@ -154,7 +155,7 @@ class _Answers:
 
         context.ranks.together(apply)
         done = [(len(corrections), "corrected", "label"), (len(skipped), "skipped", "point")]
-        words = [f"{verb} {number} {noun}{'' if number == 1 else 's'}" for number, verb, noun in done if number]
+        words = [f"{verb} {several(number, noun)}" for number, verb, noun in done if number]
         if words:
             self.context.monitor.status.say(f"The oracle {' and '.join(words)}.")
         enough = count_answers(context)[2]

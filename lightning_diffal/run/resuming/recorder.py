@@ -17,6 +17,7 @@ from lightning_diffal.run.resuming.parts import read_parts, write_parts
 from lightning_diffal.run.resuming.run_folder import initial_folder, open_run_folder
 from lightning_diffal.run.resuming.run_journal import RunJournal
 from lightning_diffal.run.resuming.sameness import warn_of_changes
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.modules import holds_parts, is_split, put_weights, weights_of
 
 __all__ = ["Recorder"]
@@ -132,8 +133,8 @@ class Recorder:
         context, state = self.context, self.context.state
         trained = sum(1 for record in state.history if record.n_labelled)
         rank_zero_info(
-            f"Continuing the run in {context.settings.run_dir}: {trained} round{'' if trained == 1 else 's'} trained, "
-            f"{len(context.data.labelled_indices)} labels known. For a new run, give another run_dir."
+            f"Continuing the run in {context.settings.run_dir}: {several(trained, 'round')} trained, "
+            f"{several(len(context.data.labelled_indices), 'label')} known. For a new run, give another run_dir."
         )
 
     def resume(self) -> None:

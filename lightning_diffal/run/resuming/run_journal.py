@@ -15,6 +15,7 @@ from lightning_diffal.labels.targets import parse_label
 from lightning_diffal.run.context import RunContext
 from lightning_diffal.run.resuming.said_before import said_before
 from lightning_diffal.samplers.base import Query
+from lightning_diffal.utils.counts import several
 
 __all__ = ["RunJournal"]
 
@@ -176,12 +177,14 @@ class RunJournal:
         known = set(pool.labelled_indices.tolist())
         new = {index: label for index, label in missed.items() if index not in known}
         if new:
-            self.context.monitor.status.say(f"{len(new)} labels that were given before this fit join those of the run.")
+            self.context.monitor.status.say(
+                f"{several(len(new), 'label')} given before this fit: they join those of the run."
+            )
             pool.label(list(new), list(new.values()), round_=0)
         if changes.corrections or changes.skips:
             self.context.monitor.status.say(
-                f"{len(changes.corrections)} labels were corrected and {len(changes.skips)} points skipped before this "
-                "fit: that counts."
+                f"Before this fit {several(len(changes.corrections), 'label')} corrected, "
+                f"{several(len(changes.skips), 'point')} skipped: that counts."
             )
             pool.correct(list(changes.corrections), list(changes.corrections.values()))
             pool.skip(changes.skips)

@@ -8,6 +8,7 @@ from torch import nn
 
 from lightning_diffal._lightning import rank_zero_info, rank_zero_warn
 from lightning_diffal.run.context import RunContext
+from lightning_diffal.utils.counts import several
 
 __all__ = ["note_trained", "notice_earlier_runs"]
 
@@ -34,8 +35,8 @@ def notice_earlier_runs(context: RunContext, module: nn.Module) -> None:
     pool, bought = context.data.pool, context.state.bought_before
     if bought:
         rank_zero_info(
-            f"The data already hold {len(pool.labelled_indices)} labels, {bought} of them bought by an earlier run: "
-            "this run begins with all of them. For a run from the start, make a new data module."
+            f"The data already hold {several(len(pool.labelled_indices), 'label')}, {bought:,} of them bought by an "
+            "earlier run: this run begins with all of them. For a run from the start, make a new data module."
         )
     if module in _trained and _trained[module] == _sums(module):
         rank_zero_warn(
