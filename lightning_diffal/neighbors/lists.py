@@ -226,6 +226,11 @@ class _Lists:
             for part in counted("grouping points", own, int(end - start)):
                 rows = slice(int(start) + part.start, int(start) + part.stop)
                 group[rows] = self._groups.nearest(self._codes(rows), 1)[0][:, 0]
+            if self._groups.limited:
+                by_group = int(start) + np.argsort(group[int(start) : int(end)], kind="stable")
+                for part in counted("grouping points again", own, int(end - start)):
+                    some = by_group[part]
+                    group[some] = self._groups.nearest(self._codes(some), 1, own=group[some])[0][:, 0]
             if shards is not None:
                 group = shards.gather_rows(group[int(start) : int(end)], n_points)
             self._stages.finish("grouped")
