@@ -8,7 +8,7 @@ own are compared: seven of ten find the nearest group so, and of the groups near
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lightning_diffal.neighbors.refine import nearest_of
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.numeric.threads import slices
+from lightning_diffal.utils.numeric.threads import each, number_of_threads, slices
 from lightning_diffal.utils.storage.stages import counted
 
 __all__ = ["Groups", "trained_centroids", "trained_in_cells"]
@@ -26,7 +26,7 @@ _ITERATIONS = 8
 _COMPARED = 1024  # centroids
 _PER_CELL = 64  # points that the centre of a cell is found from
 _SUMMED = 2**16  # points at a time
-_BATCH = 64  # groups whose near ones are found at once
+_BATCH = 16  # groups whose near ones are found at once
 _SPLIT = 1 / 1024
 
 
@@ -90,7 +90,8 @@ class Groups:
         groups, squared = np.empty((len(codes), count), np.int64), np.empty((len(codes), count), np.float32)
         order = np.argsort(parts, kind="stable")
         together = [some for some in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1) if len(some)]
-        for batch in slices(len(together), _BATCH):
+
+        def compare(batch: slice) -> None:
             firsts = parts[[some[0] for some in together[batch]]]
             if own is None:
                 around = [self._groups_near(cell, wanted) for cell in firsts.tolist()]
@@ -99,6 +100,8 @@ class Groups:
             for places, near in zip(together[batch], around, strict=True):
                 found, squared[places] = _nearest(self._faiss, self.centroids[near], codes[places], count)
                 groups[places] = near[found]
+
+        _each_in_one_thread(self._faiss, compare, slices(len(together), _BATCH))
         return groups, squared
 
     def _groups_near(self, cell: int, wanted: int) -> IntArray:
@@ -113,6 +116,22 @@ class Groups:
                     break
             self._near[cell, wanted] = np.sort(np.concatenate(found))
         return self._near[cell, wanted]
+
+
+def _each_in_one_thread(faiss: Any, action: Callable[[slice], None], parts: list[slice]) -> None:
+    """Products too small to be shared among threads, several at a time; of few, each is shared."""
+    threads = number_of_threads()
+    if threads == 1 or len(parts) < threads:
+        for part in parts:
+            action(part)
+        return
+
+    def several(first: int) -> None:
+        faiss.omp_set_num_threads(1)  # of this thread, which ends with its work
+        for part in parts[first::threads]:
+            action(part)
+
+    each(several, range(threads))
 
 
 def _nearest(
