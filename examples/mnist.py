@@ -4,10 +4,10 @@
 network trained from the start on each; test accuracy on all 10,000 test images. Runs go in parallel, one thread each;
 finished ones are kept in --out and not run again.
 
-python examples/mnist.py --data mnist.npz [--seeds 5-14] [--samplers diffusion,random] [--n 10000] [--rounds 16]
+python examples/mnist.py --data mnist.npz [--seeds 5-14] [--samplers diffusion,random] [--points 10000] [--rounds 16]
 
 The file holds x_train, y_train, x_test and y_test, as the one that Keras distributes. `diffal compare --data mnist.npz
---n 10000` does the same without a line of Python; here it is spelled out, to be changed.
+--points 10000` does the same without a line of Python; here it is spelled out, to be changed.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", default="0,1", help="2, 5-14 or 0,1 (default: 0,1)")
     parser.add_argument("--samplers", default="diffusion,random", help="default: diffusion,random")
-    parser.add_argument("--n", type=int, default=10_000, help="images in the data set (default: 10,000)")
+    parser.add_argument("--points", "--n", dest="n", type=int, default=10_000, help="images to take (default: 10,000)")
     parser.add_argument("--rounds", type=int, default=16, help="queries per run (default: 16)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time (default: one per core)")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightning_diffal.cli.arguments import count, fractions
+from lightning_diffal.cli.arguments import add_seeds, count, fractions, older_spelling
 from lightning_diffal.exceptions import ConfigurationError
 
 __all__ = ["add_parser"]
@@ -19,7 +19,8 @@ scratch after every purchase. On one seed all samplers start with the same label
 _EPILOG = """\
 examples
   diffal compare --seeds 2 --rounds 5                        digits, in a few minutes
-  diffal compare --data mnist.npz --n 10000 --seeds 5-14     MNIST, on ten seeds
+  diffal compare --data mnist.npz --points 10000 --seeds 5-14
+                                                             MNIST, on ten seeds
   diffal compare --data embeddings.npz --model mlp           feature vectors x (N, D) with classes y (N,)
   diffal compare --samplers diffusion,diffusion:n_steps=20,centrality=0,random --against random
                                                              variants of one sampler, side by side
@@ -51,7 +52,10 @@ def add_parser(commands: Any) -> None:
         default="digits",
         help="digits, or an .npz file with x_train, y_train, x_test, y_test or with x, y (default: digits)",
     )
-    what.add_argument("--n", type=count, help="training points to take, drawn anew for each seed (default: all)")
+    what.add_argument(
+        "--points", dest="n", type=count, help="training points to take, drawn anew for each seed (default: all)"
+    )
+    older_spelling(what, "--n", dest="n", type=count)
     what.add_argument(
         "--test-fraction", type=float, default=0.25, help="part to test on where the file has none (default: 0.25)"
     )
@@ -74,10 +78,10 @@ def add_parser(commands: Any) -> None:
         metavar="NAMES",
         help=f"separated by commas, or all (default: {_DEFAULT_SAMPLERS}); an unknown name lists those there are",
     )
-    how.add_argument("--seeds", help="5 for the seeds 0 to 4, or 5-14, or 3,7,11 (default: 5)")
+    add_seeds(how)
     how.add_argument("--initial", type=count, default=10, help="random labels to begin with (default: 10)")
     how.add_argument("--rounds", type=count, default=16, help="purchases a run (default: 16)")
-    how.add_argument("--query-size", type=count, default=10, help="labels bought in each (default: 10)")
+    how.add_argument("-n", "--query-size", type=count, default=10, help="labels bought in each (default: 10)")
     how.add_argument(
         "--set",
         action="append",

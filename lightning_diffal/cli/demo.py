@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lightning_diffal.cli.arguments import count
+from lightning_diffal.cli.arguments import add_seeds, count
 
 __all__ = ["add_parser"]
 
@@ -20,9 +20,9 @@ def add_parser(commands: Any) -> None:
     words = "diffusion beside random choice on handwritten digits"
     parser = commands.add_parser("demo", help=words, description=f"See {words}: table, labels saved, picture.")
     parser.add_argument("--quick", action="store_true", help="one seed and 6 rounds, in half a minute")
-    parser.add_argument("--seeds", type=count, help="how many seeds (default: 5)")
+    add_seeds(parser)
     parser.add_argument("--rounds", type=count, help="queries per run (default: 15)")
-    parser.add_argument("--query-size", type=count, default=10, help="labels bought in each (default: 10)")
+    parser.add_argument("-n", "--query-size", type=count, default=10, help="labels bought in each (default: 10)")
     parser.add_argument("--initial", type=count, default=10, help="labels to begin with (default: 10)")
     parser.add_argument("--workers", type=count, help="runs at a time (default: one per core)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for results (default: runs/demo)")
@@ -31,11 +31,12 @@ def add_parser(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from lightning_diffal.comparison.demo import DemoSettings, run_demo  # torch and Lightning take seconds
+    from lightning_diffal.comparison.specs import parse_seeds
     from lightning_diffal.processes.parallel import default_workers
 
     run_demo(
         DemoSettings(
-            seeds=options.seeds or (1 if options.quick else 5),
+            seeds=parse_seeds(options.seeds or ("1" if options.quick else "5")),
             rounds=options.rounds or (6 if options.quick else 15),
             query_size=options.query_size,
             initial=options.initial,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -98,7 +99,7 @@ def _show_run(folder: Path) -> int:
             print(f"  {'points, classes':<20} {header['n_points']}, {header['num_classes']}")
     except DiffalError as error:
         healthy = False
-        print(f"  {'journal':<20} damaged: {str(error).replace(str(folder), 'RUN')}")
+        print(f"  {'journal':<20} damaged: {_without(str(error), folder)}")
     state = folder / STATE
     if not state.exists():
         print(f"  {'state':<20} none yet: the first round has not ended")
@@ -108,8 +109,13 @@ def _show_run(folder: Path) -> int:
         print(f"  {'state':<20} round {saved['round']}, phase {saved['phase']!r}, {len(saved['history'])} records")
     except (DiffalError, OSError, RuntimeError, KeyError) as error:
         healthy = False
-        print(f"  {'state':<20} damaged: {str(error).replace(str(folder), 'RUN').splitlines()[0]}")
+        print(f"  {'state':<20} damaged: {_without(str(error), folder).splitlines()[0]}")
     return 0 if healthy else 1
+
+
+def _without(message: str, folder: Path) -> str:
+    """The message without the folder's name, which may be a person's; not where its letters stand within a word."""
+    return re.sub(rf"(?<![\w./-]){re.escape(str(folder))}(?![\w.-])", "RUN", message)
 
 
 def _state(folder: Path) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from lightning_diffal import oracle, samplers, stopping
 from lightning_diffal._lightning import LightningCLI, MisconfigurationException, callbacks_of, pl, was_interrupted
 from lightning_diffal.callback import ActiveLearning
 from lightning_diffal.cli.kept_config import KeptConfig
+from lightning_diffal.cli.refused_arguments import refusal
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ConfigurationError, DiffalError
 from lightning_diffal.fresh_trainers import next_query
@@ -32,6 +36,7 @@ __all__ = ["SHORT_HELP", "FitCLI", "Labelled", "run_fit", "run_next"]
 KNOWN = (oracle, samplers, stopping)
 """Imported so that their classes are known by their short names."""
 
+_OF_LIGHTNING = r"(?s).*(was deprecated in v|JSONARGPARSE_DEPRECATION_WARNINGS)"
 CHECKPOINT_WORDS = ("best", "last", "hpc")
 
 USAGE = "diffal fit --model CLASS --data CLASS [--active.ARG ...] [--trainer.ARG ...] [--config FILE]"
@@ -66,6 +71,7 @@ What people set most:
   --active.oracle CLASS             who answers: FileOracle, LabelStudioOracle (default: the data set itself)
   --active.run_dir DIR              where everything is kept, and where the same command goes on
   --trainer.max_epochs N            per round
+  --seed N                          of everything that is drawn (default: 0)
   --config FILE, --print_config     arguments from a file; all of them as a file
 
 Every argument: diffal fit --help-all"""
@@ -123,9 +129,12 @@ class FitCLI(LightningCLI):
 
     Args:
         arguments: the command line.
+        command: of `diffal`, for messages.
     """
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], command: str = "fit") -> None:
+        self._command = command
+        arguments, self._one_seed = _with_seed(arguments)
         plain = require("jsonargparse", extra="cli").DefaultHelpFormatter
         formatter = type("Formatter", (argparse.RawDescriptionHelpFormatter, plain), {})
         words = {"prog": "diffal fit", "usage": USAGE, "description": DESCRIPTION, "formatter_class": formatter}
@@ -140,6 +149,22 @@ class FitCLI(LightningCLI):
             args=list(arguments),
             run=False,
         )
+
+    def init_parser(self, **kwargs: Any) -> Any:
+        """As Lightning does, with messages of one line."""
+        parser = super().init_parser(**kwargs)
+
+        def error(message: str, ex: Exception | None = None) -> NoReturn:
+            options = [name for action in parser._actions for name in action.option_strings]
+            said = refusal(message, options)
+            if self._one_seed:
+                said = said.replace("--seed_everything", "--seed")
+            print(f"diffal {self._command}: {said}", file=sys.stderr)
+            print(f"usage: {USAGE}\nAll arguments: diffal fit --help", file=sys.stderr)
+            raise SystemExit(2) from ex
+
+        parser.error = error
+        return parser
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """As Lightning does, with titles for people."""
@@ -162,10 +187,16 @@ class FitCLI(LightningCLI):
         config = self.config
         if config.active.run_dir and config.trainer.default_root_dir is None:
             config.trainer.default_root_dir = str(config.active.run_dir)
+        if self._one_seed and config.labelled.seed == Labelled.seed:
+            config.labelled.seed = config.seed_everything
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """As Lightning does, without its warning that there is a real command line too."""
         self.config = parser.parse_args(args)
+        seed = self.config.seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            name = "--seed" if self._one_seed else "--seed_everything"
+            raise ConfigurationError(f"Expected {name} to be between 0 and {2**32 - 1}, but got {seed}.")
 
     @property
     def active(self) -> ActiveLearning:
@@ -181,6 +212,8 @@ class FitCLI(LightningCLI):
         labelled: dict[str, Any] = self.config_init.labelled.given()
         if not isinstance(self.datamodule, ActiveDataModule):
             return ActiveDataModule.from_datamodule(self.datamodule, **labelled)
+        if labelled.get("seed") == self.config.seed_everything:  # `--seed`, which is for everything
+            del labelled["seed"]
         if labelled:
             name = next(iter(labelled))
             raise ConfigurationError(
@@ -191,7 +224,8 @@ class FitCLI(LightningCLI):
 
     def configured(self) -> str:
         """What was configured, in a form that `--config` reads."""
-        text: str = self.parser.dump(self.config, skip_none=False)
+        with _lightnings_own_business():
+            text: str = self.parser.dump(self.config, skip_none=False)
         return text
 
 
@@ -230,11 +264,26 @@ def run_fit(arguments: Sequence[str]) -> None:
         print(_summary(active))
 
 
-def _configured(arguments: Sequence[str]) -> FitCLI:
+def _with_seed(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """`--seed` is Lightning's `--seed_everything`, and seeds the initial labels too: one seed for all."""
+    found = [re.sub(r"^--seed(?==|$)", "--seed_everything", argument) for argument in arguments]
+    return found, found != list(arguments)
+
+
+@contextmanager
+def _lightnings_own_business() -> Iterator[None]:
+    """Without jsonargparse's warnings of what Lightning calls by old names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_OF_LIGHTNING, category=DeprecationWarning)
+        yield
+
+
+def _configured(arguments: Sequence[str], command: str = "fit") -> FitCLI:
     if os.getcwd() not in sys.path:  # noqa: PTH109  # as `python -m` has it; the installed command does not
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
-        return FitCLI(arguments)
+        with _lightnings_own_business():
+            return FitCLI(arguments, command)
     except (ValueError, MisconfigurationException) as error:  # arguments that a class refuses
         raise ConfigurationError(_reason(error)) from error
 
@@ -258,15 +307,15 @@ def run_next(arguments: Sequence[str], checkpoint: Path, query_size: int, labels
     check_out(out, [checkpoint, *labels])
     if not checkpoint.is_file():
         raise ConfigurationError(f"Expected --ckpt to be a checkpoint, but {checkpoint} is not a file.")
-    cli = _configured([*arguments, "--active.query_size", str(query_size)])
+    cli = _configured([*arguments, "--active.query_size", str(query_size)], "next")
     data, active = cli.active_data(), cli.active
     callbacks_of(cli.trainer).remove(active)
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything where a file is not one of its own
         raise ConfigurationError(
-            f"Expected --ckpt to be a checkpoint that torch reads, but {checkpoint} is not: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"Expected --ckpt to be a checkpoint that torch reads with weights_only=True, but {checkpoint} is not "
+            f"({type(error).__name__})."
         ) from error
     try:
         cli.model.load_state_dict(saved["state_dict"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import lightning_diffal
 from lightning_diffal.cli import compare, demo, doctor, fit, label, next_query, report, select
-from lightning_diffal.cli.typed_options import options_of, with_options
+from lightning_diffal.cli.typed_options import options_of, typed_options, with_options
 from lightning_diffal.exceptions import DiffalError
 
 __all__ = ["main"]
@@ -39,13 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         return status
     except DiffalError as error:
-        message = with_options(str(error), options_of(parser, options.command))
+        known = options_of(parser, options.command) | typed_options(getattr(options, "arguments", options.rest))
+        message = with_options(str(error), known)
         print(f"diffal {options.command}: {message}", file=sys.stderr)
         return 1
     except OSError as error:  # a folder where a file should be, a full disk
         words = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
         if isinstance(error, FileExistsError | NotADirectoryError):
-            words = f"Expected a folder, but {error.filename} is a file"
+            file = next((one for one in (Path(error.filename), *Path(error.filename).parents) if one.is_file()), None)
+            words = f"Expected a folder, but {file or error.filename} is a file"
         print(f"diffal {options.command}: {words or error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

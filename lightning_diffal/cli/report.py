@@ -30,6 +30,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--features", type=Path, help="a .npy or .npz file with one row of features per point, for the map of the pool"
     )
+    parser.add_argument("--key", help="name of the array in an .npz that holds several, or of a Parquet file's column")
     parser.add_argument("--title", help="title of the page (default: the run's name)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.set_defaults(run=_run)
@@ -42,11 +43,15 @@ def _run(options: argparse.Namespace) -> int:
 
     source: Path = options.source
     out = options.out or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
+    if out.is_dir():
+        raise ConfigurationError(f"Expected --out to be a page to write, but {out} is a folder: {out / 'report.html'}?")
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"The report is an HTML page, but --out is {out}: give it a name that ends in .html.")
     if out.is_file() and not out.read_bytes()[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise ConfigurationError(f"{out} is not an HTML report; not overwritten: give another name with --out.")
-    features = None if options.features is None else load_features(options.features)
+    if options.key is not None and options.features is None:
+        raise ConfigurationError("--key names an array of --features, but no --features were given.")
+    features = None if options.features is None else load_features(options.features, key=options.key)
     try:
         page = html_report(source, out, features=features, title=options.title)[0]
     except OSError as error:

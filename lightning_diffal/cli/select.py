@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lightning_diffal.cli.arguments import count
+from lightning_diffal.cli.arguments import count, older_spelling
 
 __all__ = ["add_parser"]
 
@@ -77,7 +77,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--pending", type=Path, nargs="+", default=[], metavar="FILE", help="points asked already")
     parser.add_argument("--class-names", nargs="+", metavar="NAME", help="all classes (default: those in the labels)")
     parser.add_argument("--sampler", choices=list(_SAMPLERS), default="diffusion", help="(default: diffusion)")
-    parser.add_argument("--metric", choices=["euclidean", "cosine"], help="between embeddings (default: euclidean)")
+    parser.add_argument(
+        "--distance", dest="metric", choices=["euclidean", "cosine"], help="between embeddings (default: euclidean)"
+    )
+    older_spelling(parser, "--metric", dest="metric", choices=["euclidean", "cosine"])
     parser.add_argument("--n-neighbors", type=count, help="neighbours of a point, for diffusion and typiclust")
     parser.add_argument("--seed", type=int, default=0, help="of ties and random choices (default: 0)")
     parser.set_defaults(run=_run)
@@ -95,7 +98,8 @@ def _run(options: argparse.Namespace) -> int:
     try:
         sampler = getattr(samplers, _SAMPLERS[options.sampler])(**given)
     except TypeError:
-        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        typed = {"metric": "--distance", "n_neighbors": "--n-neighbors"}
+        names = " and ".join(typed[name] for name in given)
         raise ConfigurationError(f"The sampler {options.sampler} does not take {names}.") from None
     if options.seed < 0:
         raise ConfigurationError(f"Expected --seed to be at least 0, but got {options.seed}.")

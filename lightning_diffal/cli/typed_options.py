@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-__all__ = ["options_of", "with_options"]
+__all__ = ["options_of", "typed_options", "with_options"]
 
 _OTHER_NAMES = {"callback_kwargs": "callback", "path": "data"}  # argument of Python: destination of the option
 
@@ -20,9 +20,27 @@ def options_of(parser: argparse.ArgumentParser, command: str) -> dict[str, str]:
     """
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            known = {own.dest: own.option_strings[-1] for own in action.choices[command]._actions if own.option_strings}
+            own = [one for one in action.choices[command]._actions if one.option_strings]
+            known: dict[str, str] = {}
+            for one in own:
+                if one.help != argparse.SUPPRESS:  # no older spelling
+                    known.setdefault(one.dest, one.option_strings[-1])
             return known | {name: known[dest] for name, dest in _OTHER_NAMES.items() if dest in known}
     return {}
+
+
+def typed_options(arguments: Sequence[str]) -> dict[str, str]:
+    """The option that gave each argument of a class, of those that were typed: `--active.query_size` of `query_size`.
+
+    Args:
+        arguments: the command line.
+
+    Example:
+        >>> typed_options(["--active.query_size", "0", "--active.sampler.n_neighbors=3"])
+        {'query_size': '--active.query_size', 'n_neighbors': '--active.sampler.n_neighbors'}
+    """
+    typed = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    return {name.rpartition(".")[2]: name for name in typed if "." in name}
 
 
 def with_options(message: str, options: Mapping[str, str]) -> str:

@@ -181,7 +181,6 @@ def _key_of(path: Path, keys: list[str], key: str | None, what: str) -> str:
     if key is None and len(keys) == 1:
         return keys[0]
     if key is None or key not in keys:
-        raise ConfigurationError(
-            f"{path} holds the {what} {', '.join(keys) or '(none)'}: say which with `key`, but got {key!r}."
-        )
+        got = "" if key is None else f", but got {key!r}"
+        raise ConfigurationError(f"{path} holds the {what} {', '.join(keys) or '(none)'}: say which with `key`{got}.")
     return key

@@ -48,6 +48,10 @@ def check_out(path: Path, inputs: Iterable[PathLike] = ()) -> None:
     Raises:
         ConfigurationError: the file holds labels, is not a query file, or is read.
     """
+    if path.is_dir():
+        raise ConfigurationError(
+            f"Expected argument `out` to be a file to write, but {path} is a folder: give {path / 'query.csv'}."
+        )
     if path.suffix.lower() not in _QUERY_SUFFIXES:
         raise ConfigurationError(
             f"Expected a query file to end in {', '.join(_QUERY_SUFFIXES)}, but got {path}: spreadsheets open .csv."
@@ -237,5 +241,5 @@ def _names(path: Path, problems: Problems) -> list[Row]:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise ConfigurationError(f"There is no file {path}.")
+        raise ConfigurationError(f"{path} is a folder, not a file." if path.is_dir() else f"There is no file {path}.")
     return path

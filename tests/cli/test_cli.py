@@ -26,7 +26,7 @@ def test_without_a_command_there_is_help(capsys):
     assert "demo" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["demo", "--rounds", "0"], ["demo", "--seeds", "two"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["demo", "--rounds", "0"], ["demo", "--seed", "two"]])
 def test_bad_arguments_end_with_usage(arguments, capsys):
     with pytest.raises(SystemExit) as ending:
         main(arguments)

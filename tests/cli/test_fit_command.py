@@ -202,17 +202,37 @@ def test_a_rehearsal_keeps_nothing(mine, capsys):
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        ({"--model": "MINE.Nothing"}, 2, "module 'MINE' has no attribute 'Nothing'"),
+        (
+            {"--model": "MINE.Nothing"},
+            2,
+            "--model: MINE.Nothing cannot be used: module 'MINE' has no attribute 'Nothing'",
+        ),
         ({"--model": "nowhere.Model"}, 2, "No module named 'nowhere'"),
-        ({"--model": None}, 2, "required: model"),
-        ({"--data": None}, 2, "required: data"),
-        ({"--data": "MINE.Model"}, 2, "subclass of LightningDataModule"),
+        ({"--model": None}, 2, "give --model."),
+        ({"--data": None}, 2, "give --data."),
+        ({"--data": "MINE.Model"}, 2, "--data: MINE.Model is no LightningDataModule."),
         ({"--config": "nothing.yaml"}, 2, "nothing.yaml"),
-        ({"--active.sampler": "BestSampler"}, 2, "BestSampler"),
-        ({"--active.stopping": "StablePredictions", "--active.stopping.threshold": "high"}, 2, "threshold"),
-        ({"--active.querysize": "3"}, 2, "querysize"),
-        ({"--active.query_size": "0"}, 1, "argument `query_size`"),
-        ({"--active.stopping": "StablePredictions", "--active.stopping.threshold": "2"}, 1, "argument `threshold`"),
+        ({"--active.sampler": "BestSampler"}, 2, "no class BestSampler; known are BADGESampler, BALDSampler"),
+        ({"--active.oracle": "Best"}, 2, "FileOracle, LabelStudioOracle, PageOracle, or give the path of your own."),
+        ({"--active.sampler.seed": "3"}, 2, "say which class first: --active.sampler CLASS"),
+        ({"--optimizer": "Best"}, 2, "--optimizer: there is no class Best: give its path"),
+        ({"--model.widht": "3"}, 2, "Model takes no --model.widht."),
+        ({"--active.query_size": "x"}, 2, "--active.query_size: expected int, but got 'x'."),
+        ({"--seed": "x"}, 2, "--seed: expected bool or int, but got 'x'."),
+        ({"--seed": "-1"}, 1, "Expected --seed to be between 0 and"),
+        ({"--seed_everything": "-1"}, 1, "Expected --seed_everything to be between 0 and"),
+        (
+            {"--active.stopping": "StablePredictions", "--active.stopping.threshold": "high"},
+            2,
+            "--active.stopping.threshold: expected float, but got 'high'.",
+        ),
+        ({"--active.querysize": "3"}, 2, "there is no --active.querysize; did you mean --active.query_size?"),
+        ({"--active.query_size": "0"}, 1, "Expected --active.query_size to be"),
+        (
+            {"--active.stopping": "StablePredictions", "--active.stopping.threshold": "2"},
+            1,
+            "Expected --active.stopping.threshold to be",
+        ),
         ({"--labelled.initial_labels": "5"}, 1, "give --data.initial_labels instead"),
         ({"--trainer.max_epochs": "-3"}, 1, "max_epochs"),
         ({"--trainer.accelerator": "quantum"}, 1, "quantum"),
@@ -236,7 +256,36 @@ def test_what_cannot_work_is_said_without_a_traceback(mine, capsys, change, code
         and last.startswith("diffal fit: ")
         and message in last
     )
-    assert code == 1 or "usage: diffal fit" in error
+    first = error.splitlines()[0]
+    assert code == 1 or (first.startswith("diffal fit: ") and len(first) < 400 and "usage: diffal fit" in error)
+
+
+def test_one_seed_seeds_everything_and_keeps_its_older_spelling(mine, capsys):
+    """`--seed` draws the first labels too, wherever the data module leaves that to the command."""
+    drawn = {}
+    for name, options in {
+        "plain": ("--seed", "3"),
+        "spelt": ("--seed_everything=3", "--labelled.seed=3"),
+        "own": ("--seed=3", "--labelled.seed=1"),
+    }.items():
+        options = [*options, "--labelled.initial_labels", "6", "--active.max_rounds", "1", "--active.run_dir", name]
+        assert main(["fit", "--model", f"{mine}.Model", "--data", f"{mine}.Plain", *QUIET, *options]) == 0
+        record = kept(name)["history"][0]
+        drawn[name] = record["labelled"].tolist() if hasattr(record["labelled"], "tolist") else record["labelled"]
+        assert record["seed"] == 3
+    assert drawn["plain"] == drawn["spelt"] != drawn["own"]
+    active = ["--data", f"{mine}.Active", "--seed", "3", "--active.max_rounds", "1", "--active.run_dir", "active"]
+    assert main(["fit", "--model", f"{mine}.Model", *QUIET, *active]) == 0
+    capsys.readouterr()
+    assert main(["fit", "--config", "active/config.yaml", *QUIET]) == 0  # it says the same
+    assert "Goes on with another" not in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_lightnings_old_names_are_no_matter_of_whoever_typed(mine, recwarn):
+    words = ["--model", f"{mine}.Model", "--data", f"{mine}.Active", *QUIET, "--active.run_dir", "kept"]
+    assert main(["fit", *words, "--active.max_rounds", "0"]) == 0
+    assert not [one for one in recwarn if "jsonargparse" in type(one.message).__name__.lower()]
 
 
 def test_help_is_short(capsys):

@@ -100,11 +100,11 @@ def test_samplers(sampler, cold, folder):
 
 
 def test_options_reach_the_sampler(folder, capsys):
-    assert select("--sampler", "coreset", "--metric", "cosine", "-n", 3) == 0
+    assert select("--sampler", "coreset", "--distance", "cosine", "-n", 3) == 0
     chosen = select_from_files("emb.npy", 3, sampler=CoreSetSampler(metric="cosine"))
     assert [int(row["index"]) for row in table(folder / "query.csv")] == chosen.query.indices.tolist()
     assert select("--sampler", "random", "--metric", "cosine", "--n-neighbors", 3, "--out", "b.csv") == 1
-    assert "The sampler random does not take --metric and --n-neighbors." in capsys.readouterr().err
+    assert "The sampler random does not take --distance and --n-neighbors." in capsys.readouterr().err
 
 
 def test_an_npz(folder):
@@ -112,7 +112,7 @@ def test_an_npz(folder):
     np.savez("two.npz", a=embeddings(), b=embeddings()[:, :2])
     assert main(["select", "--features", "one.npz", "-n", "2"]) == 0
     assert main(["select", "--features", "two.npz", "-n", "2", "--key", "b", "--out", "b.csv"]) == 0
-    with pytest.raises(ConfigurationError, match="holds the arrays a, b: say which with `key`, but got None"):
+    with pytest.raises(ConfigurationError, match=r"holds the arrays a, b: say which with `key`\.$"):
         select_from_files("two.npz", 2)
 
 

@@ -127,7 +127,8 @@ class NamedTask:
         path = Path(self.data)
         if not path.is_file():
             raise ConfigurationError(
-                f"Expected argument `data` to be 'digits' or an .npz file, but there is no file {self.data}."
+                "Expected argument `data` to be 'digits' or an .npz file, but "
+                + (f"{self.data} is a folder." if Path(self.data).is_dir() else f"there is no file {self.data}.")
             )
         return _read_npz(path.resolve(), path.stat().st_mtime_ns, self.test_fraction)
 
