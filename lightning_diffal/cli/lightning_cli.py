@@ -163,7 +163,7 @@ class FitCLI(LightningCLI):
             print(f"usage: {USAGE}\nAll arguments: diffal fit --help", file=sys.stderr)
             raise SystemExit(2) from ex
 
-        parser.error = error
+        parser.error = error  # type: ignore[method-assign]
         return parser
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:

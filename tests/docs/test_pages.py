@@ -52,6 +52,22 @@ def test_the_code_of_a_page_runs(page, short_runs, tmp_path, monkeypatch):
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
 
 
+def test_the_quick_start_goes_on_when_answers_arrive(short_runs, tmp_path, monkeypatch):
+    """ "Run the same script again with more answers there": nothing is asked twice."""
+    monkeypatch.chdir(tmp_path)
+    code = {line: code for line, code, _ in blocks(DOCS / "quick-start.md")}
+    model, people = (next(c for c in code.values() if part in c) for part in ("class Model", "my_labels = {}"))
+    names = {"__name__": "page"}
+    exec(model, names)
+    exec("from lightning_diffal import ActiveDataModule, ActiveLearning\n" + people, names)
+    assert "waiting for answers to 10 of the 10" in names["active"].history[-1].stop_reason
+    asked = names["data"].pending_indices.tolist()
+    names["my_labels"].update({index: int(names["train_set"][index][1]) for index in asked})
+    exec(people.replace("my_labels = {}", ""), names)
+    assert names["data"].labelled_indices.tolist() == asked
+    assert not set(names["data"].pending_indices.tolist()) & set(asked)
+
+
 def test_links_to_files_of_the_repository_have_targets():
     for page in [*PAGES, DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
