@@ -31,9 +31,10 @@ mutants: $(READY)  ## change one thing at a time and see whether tests notice (A
 test-versions: $(READY)  ## what touches Lightning, on Lightning 2.2 to 2.6 and on lightning.pytorch
 	$(BIN)/python tests/versions.py $(ARGS)
 
-test-pythons:  ## the tests on each Python from 3.10 to 3.14 that uv has or brings (ARGS="3.12")
+test-pythons:  ## the tests on each Python from 3.10 to 3.14 that is on PATH, or that uv brings (ARGS="3.12")
 	for version in $(or $(ARGS),3.10 3.11 3.12 3.13 3.14); do \
-	    uv python install $$version && uv venv --clear --seed --python $$version .pythons/$$version && \
+	    if python$$version -c '' 2>/dev/null; then python$$version -m venv --clear .pythons/$$version; \
+	    else uv python install $$version && uv venv --clear --seed --python $$version .pythons/$$version; fi && \
 	    .pythons/$$version/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]' && \
 	    .pythons/$$version/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile || exit 1; done
 

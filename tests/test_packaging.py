@@ -1,5 +1,7 @@
 """What is shipped: wheel and sdist, built from this checkout, and types as a downstream project sees them."""
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -80,7 +82,9 @@ def test_every_extra_that_an_error_names_exists(built):
             assert part.split('"')[0] in extras, f"{path}: {part[:20]}"
 
 
-def test_a_typed_project_downstream(built, tmp_path):
+@pytest.fixture
+def downstream(built, tmp_path):
+    """A project that uses the wheel's types, in a folder beside them."""
     (wheel,) = built.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     (tmp_path / "downstream.py").write_text(
@@ -100,13 +104,42 @@ def test_a_typed_project_downstream(built, tmp_path):
         "sampler: QuerySampler = DiffusionSampler(n_neighbors=3)\n"
         "print(PENDING, data.labels.shape, [record.n_labelled for record in active.history])\n"
     )
+    return tmp_path
+
+
+WRONG = "ActiveLearning(query_size='ten')\n"
+
+
+def checked_by_mypy(folder):
     command = [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", "downstream.py"]
-    done = subprocess.run(
-        [*command, "--cache-dir", str(tmp_path / "cache")],
-        cwd=tmp_path, env={**os.environ, "MYPYPATH": str(tmp_path / "installed")},
+    return subprocess.run(
+        [*command, "--cache-dir", str(folder / "cache")],
+        cwd=folder, env={**os.environ, "MYPYPATH": str(folder / "installed")},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+
+
+def checked_by_pyright(folder):
+    """By basedpyright, which is pyright with a node of its own; in pyright's own strict mode."""
+    if importlib.util.find_spec("basedpyright") is None:
+        pytest.skip("needs basedpyright")
+    settings = {
+        "include": ["downstream.py"], "extraPaths": ["installed"], "typeCheckingMode": "strict",
+        "reportMissingTypeStubs": "none",
+    }  # fmt: skip
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--project", "."]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("checked", [checked_by_mypy, checked_by_pyright])
+def test_a_typed_project_downstream(checked, downstream):
+    done = checked(downstream)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = downstream / "downstream.py"
+    file.write_text(file.read_text() + WRONG)
+    done = checked(downstream)
+    assert done.returncode == 1 and "query_size" in done.stdout and "downstream.py" in done.stdout
 
 
 def test_what_the_package_needs_states_a_licence_that_allows_use_with_it():

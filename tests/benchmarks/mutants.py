@@ -30,7 +30,7 @@ MODULES = {
     "pool": ("labels/pool.py", ["tests/labels"]),
     "journal": ("history/journal.py", ["tests/history/test_journal.py", "tests/history/test_lines.py"]),
 }
-SECONDS = 120  # a mutant that runs for longer was noticed: a loop without end
+SECONDS = 120  # of computing; a mutant that runs for longer was noticed: a loop without end
 _COMPARE = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -110,7 +110,8 @@ def noticed(name: str, path: Path, source: str, tests: list[str]) -> bool:
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # kills; a busy machine is no reason
+        signal.alarm(10 * SECONDS)  # one that sleeps
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1), os.dup2(silence, 2)
         sys.meta_path.insert(0, _Replaced(name, path, source))
