@@ -262,3 +262,27 @@ class TestIndices:
 def test_nothing_is_labelled_yet():
     pool = LabelledPool(3)
     assert pool.labels.shape == (0,) and pool.labels.dtype == np.int64 and pool.placeholder == 0
+
+
+class TestGivenBeforeRestoring:
+    """What a script said at the start stays known when a saved state takes the pool's place."""
+
+    def test_initial_labels_that_the_state_lacks_are_missed_and_answers_are_not(self):
+        saved = LabelledPool(10)
+        saved.label([7], [1], round_=0)
+        pool = LabelledPool(10)
+        pool.label([7, 3], [1, 0], round_=0)
+        pool.label([5], [2], round_=1)  # an answer: its own run keeps it
+        pool.load_state_dict(through_a_file(saved.state_dict()))
+        assert pool.labelled_indices.tolist() == [7]
+        assert pool.missed == {3: 0} and pool.given_before == {7: 1, 3: 0}
+
+    def test_what_is_missed_stays_so_through_a_second_state(self):
+        empty, full = LabelledPool(10), LabelledPool(10)
+        full.label([3], [0], round_=1)
+        pool = LabelledPool(10)
+        pool.label([7, 3], [1, 0], round_=0)
+        pool.load_state_dict(empty.state_dict())
+        assert pool.missed == {7: 1, 3: 0}
+        pool.load_state_dict(full.state_dict())
+        assert pool.missed == {7: 1} and pool.given_before == {7: 1, 3: 0}
