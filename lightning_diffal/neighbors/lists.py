@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_diffal.neighbors.axes import Axes
-from lightning_diffal.neighbors.groups import Groups, trained_centroids, trained_in_cells
+from lightning_diffal.neighbors.groups import Groups, trained_centroids
 from lightning_diffal.neighbors.refine import nearest_in_common, nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.neighbors.sample import RecallSample
@@ -31,7 +31,7 @@ _QUERIES = 8192  # at a time
 _KEPT_EVERY = 8  # blocks, after which a search that is kept in a folder can go on
 _TRAINING_POINTS = 32  # for each centroid; more change nothing
 _MANY = 300_000
-"""Points from which on groups are many and lie in cells, and coordinates along axes are kept in half precision."""
+"""Points from which on coordinates along axes are kept in half precision, and shortlists are read in common."""
 
 _FIRST_STEP = 2  # of the axes, where points are many: groups along more axes hold more of each other's neighbours
 _GROUPED_AT_ONCE = 2**17
@@ -159,7 +159,7 @@ class _Lists:
         if axes.n_axes < points.shape[1] or stages.outlives or self._halves:
             self._stored = self._projected()
         self.size = _number_of_lists(n_points)
-        self._groups = Groups(faiss, *self._trained(shards))
+        self._groups = Groups(faiss, self._trained(shards))
         self._group = self._grouped(shards)
         self.order: IntArray = np.argsort(self._group, kind="stable")
         self._index = self._filled()
@@ -196,41 +196,26 @@ class _Lists:
         largest = float(np.abs(self._axes.project(self._points[rows])).max(initial=0.0))
         return _USUAL_HALF - int(np.frexp(largest)[1]) if largest > 0 else 0
 
-    def _trained(self, shards: Sharing | None) -> tuple[FloatArray, FloatArray]:
-        """Centroids of the groups, and of the cells that these lie in."""
+    def _trained(self, shards: Sharing | None) -> FloatArray:
         shape = (self.size, self._axes.n_axes)
-        shape_of_cells = (_number_of_cells(self.size) if self._many else 0, shape[1])
         centroids = self._stages.array("centroids", shape, np.float32)
-        cells = np.empty(shape_of_cells, np.float32)
-        if self._many:
-            cells = self._stages.array("cells", shape_of_cells, np.float32)
         if self._stages.facts("trained") != {"shape": list(shape)}:
             if shards is None or shards.rank == 0:
                 count = min(len(self._points), _TRAINING_POINTS * self.size)
                 training = self._codes(np.sort(np.random.default_rng(0).permutation(len(self._points))[:count]))
-                if self._many:
-                    centroids[:], cells[:] = trained_in_cells(self._faiss, training, self.size, len(cells))
-                else:
-                    centroids[:] = trained_centroids(self._faiss, training, self.size)
+                centroids[:] = trained_centroids(self._faiss, training, self.size)
             self._stages.finish("trained", shape=list(shape))
-        if shards is None:
-            return centroids, cells
-        return shards.from_first(centroids), shards.from_first(cells) if self._many else cells
+        return centroids if shards is None else shards.from_first(centroids)
 
     def _grouped(self, shards: Sharing | None) -> npt.NDArray[np.int32]:
         n_points = len(self._points)
         group = self._stages.array("group", (n_points,), np.int32)
         if self._stages.facts("grouped") is None:
             start, end = (0, n_points) if shards is None else shards.bounds(n_points)[shards.rank : shards.rank + 2]
-            own = slices(int(end - start), _GROUPED_AT_ONCE if self._many else 4 * _QUERIES)
+            own = slices(int(end - start), 4 * _QUERIES)
             for part in counted("grouping points", own, int(end - start)):
                 rows = slice(int(start) + part.start, int(start) + part.stop)
                 group[rows] = self._groups.nearest(self._codes(rows), 1)[0][:, 0]
-            if self._groups.limited:
-                by_group = int(start) + np.argsort(group[int(start) : int(end)], kind="stable")
-                for part in counted("grouping points again", own, int(end - start)):
-                    some = by_group[part]
-                    group[some] = self._groups.nearest(self._codes(some), 1, own=group[some])[0][:, 0]
             if shards is not None:
                 group = shards.gather_rows(group[int(start) : int(end)], n_points)
             self._stages.finish("grouped")
@@ -266,7 +251,7 @@ class _Lists:
             return every
         width = min(len(self._points), width + 1 + _SPARE)
         self._index.nprobe = probed
-        groups, squared = self._groups.nearest(codes, probed, own=self._group[rows])
+        groups, squared = self._groups.nearest(codes, probed)
         found: IntArray = self._index.search_preassigned(codes, width, groups, squared)[1]
         return found
 
@@ -341,11 +326,6 @@ def _in_their_order(kept: Lists, by_group: IntArray) -> Lists:
 
 
 def _number_of_lists(n_points: int) -> int:
-    """A power of two near `2 sqrt(N)`, or `8 sqrt(N)` of many: groups of a few hundred points."""
-    per_root = 2 if n_points < _MANY else 8
+    """A power of two near `2 sqrt(N)`, or `4 sqrt(N)` of many: groups of a few hundred points."""
+    per_root = 2 if n_points < 500_000 else 4
     return int(2 ** np.round(np.log2(max(2.0, per_root * np.sqrt(n_points)))))
-
-
-def _number_of_cells(n_groups: int) -> int:
-    """A power of two near the root."""
-    return int(2 ** np.ceil(np.log2(n_groups) / 2))

@@ -1,12 +1,11 @@
-"""The search of many points, on few: groups in cells, coordinates in half precision, shortlists read in common."""
+"""The search of many points, on few: coordinates in half precision, shortlists read in common."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from lightning_diffal.neighbors import groups, lists
-from lightning_diffal.neighbors.groups import Groups, trained_in_cells
+from lightning_diffal.neighbors import lists
 from lightning_diffal.neighbors.nearest import find_neighbors, nearest_neighbors
 from lightning_diffal.neighbors.refine import nearest_in_common, nearest_of
 from lightning_diffal.utils.storage.stages import Stages
@@ -18,7 +17,6 @@ faiss = pytest.importorskip("faiss")
 @pytest.fixture(autouse=True)
 def many(monkeypatch):
     monkeypatch.setattr(lists, "_MANY", 5000)
-    monkeypatch.setattr(groups, "_COMPARED", 96)
 
 
 @pytest.fixture
@@ -46,7 +44,6 @@ def test_many_dimensions_are_held_in_half_precision_and_distances_are_not(made):
     features = data_of("embeddings")
     found = find_neighbors(features, 5, backend="faiss")
     assert made[0]._stored.dtype == np.float16 and made[0]._stored.shape == (6000, 128)
-    assert len(made[0]._groups.cells) == 32 and len(made[0]._groups) == 512
     direct = np.linalg.norm(features[:, None].astype("f8") - features[found.indices], axis=2)
     np.testing.assert_allclose(found.distances, direct, rtol=1e-6)
 
@@ -123,37 +120,6 @@ def test_a_killed_search_goes_on_from_its_last_stage(tmp_path, monkeypatch, stop
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.distances, expected.distances)
         assert found.recall == expected.recall
-
-
-def test_groups_near_the_first_hold_nearly_all_of_the_nearest():
-    points = data_of("rectified", 20_000)
-    centroids, cells = trained_in_cells(faiss, points, 1024, 32)
-    some = Groups(faiss, centroids, cells)
-    first = some.nearest(points[:2000], 1)[0][:, 0]
-    near, squared = some.nearest(points[:2000], 5, own=first)
-    true = Groups(faiss, centroids, cells[:0]).nearest(points[:2000], 5)
-    assert (near[:, 0] == true[0][:, 0]).mean() > max(0.9, (first == true[0][:, 0]).mean()) and (
-        squared >= true[1] * 0.999 - 0.1
-    ).all()
-    assert (np.diff(squared, axis=1) >= 0).all() and (np.diff(some.cells_of(centroids)) >= 0).all()
-    for part in (slice(0, 1), slice(5, 40)):  # whoever else is asked about at the same time
-        np.testing.assert_array_equal(some.nearest(points[part], 1)[0][:, 0], first[part])
-        np.testing.assert_array_equal(some.nearest(points[part], 5, own=first[part])[0], near[part])
-
-
-def test_means_in_cells_are_nearly_as_good_as_among_all():
-    points = data_of("embeddings", 20_000)[:, :32].copy()
-    centroids, _ = trained_in_cells(faiss, points, 512, 32)
-    means = faiss.Kmeans(32, 512, niter=8, seed=1, max_points_per_centroid=64)
-    means.train(points)
-    ours, theirs = (float(faiss.knn(points, c, 1)[0].mean()) for c in (centroids, means.centroids))
-    assert ours < 1.05 * theirs
-
-
-def test_more_groups_than_distinct_points():
-    points = np.repeat(data_of("noise", 30), 40, axis=0)
-    centroids, cells = trained_in_cells(faiss, points, 64, 8)
-    assert centroids.shape == (64, 16) and cells.shape == (8, 16) and np.isfinite(centroids).all()
 
 
 def test_shortlists_read_in_common_give_the_same_neighbours(monkeypatch):
