@@ -174,6 +174,16 @@ class TestDuplicates:
         _, inverse, _ = graph.collapse_duplicates(np.array([[0.0, 1], [-0.0, 1], [0, -1]], np.float32))
         assert inverse[0] == inverse[1] != inverse[2]
 
+    def test_copies_in_files_are_the_same_nodes_in_the_order_of_the_files(self):
+        features = np.random.default_rng(3).integers(-2, 3, size=(500, 3)).astype(np.float32)
+        features[:250][features[:250] == 0] = -0.0
+        representatives, inverse, multiplicity = graph.collapse_duplicates(FileRows([features[:200], features[200:]]))
+        _, _, at_once = graph.collapse_duplicates(features)
+        assert representatives.tolist() == sorted(representatives.tolist())
+        np.testing.assert_array_equal(features[representatives][inverse], features)
+        np.testing.assert_array_equal(np.bincount(inverse), multiplicity)
+        assert sorted(multiplicity) == sorted(at_once) and len(multiplicity) < 130
+
     def test_order_of_columns_and_values_matters(self):
         representatives, _, _ = graph.collapse_duplicates([[1.0, 2], [2, 1], [1, 1], [2, 2], [0, 3], [3, 0]])
         assert len(representatives) == 6
