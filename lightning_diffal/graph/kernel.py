@@ -54,14 +54,13 @@ class WalkKernel:
         self._scale = _one_over_lengths(self._lazy)
 
     def __getitem__(self, nodes: IntArray) -> sp.csr_matrix:
-        """`(R, N)` float32, the rows of some nodes, with sorted indices; on all cores, the same bit for bit."""
+        """`(R, N)` float32, the rows of some nodes, their indices in no order; on all cores, the same bit for bit."""
         parts = slices(len(nodes), max(_FEWEST, -(-len(nodes) // number_of_threads())))
         rows: list[sp.csr_matrix] = [None] * len(parts)
 
         def compute(number: int) -> None:
             some = nodes[parts[number]]
             product = self._lazy[some] @ self._lazy
-            product.sort_indices()
             lengths = np.diff(product.indptr)
             product.data *= np.repeat(self._scale[some], lengths) * self._scale[product.indices]
             np.minimum(product.data, 1, out=product.data)
@@ -69,7 +68,9 @@ class WalkKernel:
             rows[number] = product
 
         each(compute, range(len(parts)))
-        return sp.vstack(rows, format="csr") if rows else sp.csr_matrix((0, self.shape[1]), dtype=np.float32)
+        if not rows:
+            return sp.csr_matrix((0, self.shape[1]), dtype=np.float32)
+        return rows[0] if len(rows) == 1 else sp.vstack(rows, format="csr")
 
     def __matmul__(self, vector: FloatArray) -> FloatArray:
         """`(N,)` float32, the product with a vector; no row of the kernel is computed."""

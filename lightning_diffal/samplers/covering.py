@@ -33,7 +33,7 @@ _BLOCK_ROWS = 1024  # of the kernel looked at at a time
 _RAREST = 0.1  # of an even share of the pool, as which rarer classes count
 _ROWS = 64  # of the kernel fetched at a time at least, the most promising first
 _ROWS_SHARE = 1024  # one in so many at a time of a large graph, where each fetch costs as well
-_HELD_VALUES = 2**26  # of rows of the kernel, half a gigabyte; beyond it they are computed again
+_HELD_VALUES = 2**25  # of rows of the kernel, 256 MiB; beyond it they are computed again
 _FETCHES = 8  # until bounds are computed again, which costs about as much as one
 _ROUNDED_UP = np.float32(1 + 1e-4)
 _RENEWED = 16  # gains computed again at a time
@@ -330,7 +330,8 @@ class _Candidates:
             if len(self._waiting) and (not self._gains or -self._gains[0][0] <= self._bounds[0]):
                 self._fetch()
             elif self._gains[0][2] < self._picks:
-                self._push(self._stale())
+                stale = self._stale()
+                self._push(stale, *self._read(stale))
             else:
                 break
         bound, position, _ = heapq.heappop(self._gains)
@@ -352,15 +353,17 @@ class _Candidates:
         """Compute the gains of the most promising of those that wait."""
         size = max(_ROWS, self._kernel.shape[0] // _ROWS_SHARE)
         promising, self._waiting, self._bounds = self._waiting[:size], self._waiting[size:], self._bounds[size:]
-        self._push(promising.tolist())
         self._fetches += 1
+        block = self._compute(promising.tolist())
+        self._push(promising.tolist(), block.indices, block.data, block.indptr)
 
-    def _compute(self, positions: list[int]) -> None:
+    def _compute(self, positions: list[int]) -> sp.csr_matrix:
         block = self._kernel[self._nodes[positions]]
         if self._held > _HELD_VALUES:
             self._rows, self._held = {}, 0
         self._rows.update({position: (block, row) for row, position in enumerate(positions)})
         self._held += block.nnz
+        return block
 
     def _stale(self) -> list[int]:
         """Take the most promising positions whose gain was computed before the last pick, a few at a time."""
@@ -369,10 +372,10 @@ class _Candidates:
             stale.append(heapq.heappop(self._gains)[1])
         return stale
 
-    def _push(self, positions: list[int]) -> None:
-        columns, values, pointers = self._read(positions)
-        gains_now = _sums(self._weights[columns] * np.maximum(values - self._covered[columns], 0), pointers)
-        for position, gain in zip(positions, gains_now.tolist(), strict=True):
+    def _push(self, positions: list[int], columns: IntArray, values: FloatArray, pointers: IntArray) -> None:
+        """Note what some candidates gain now, of whom the rows of the kernel are given."""
+        gained = _sums(self._weights[columns] * np.maximum(values - self._covered[columns], 0), pointers)
+        for position, gain in zip(positions, gained.tolist(), strict=True):
             heapq.heappush(self._gains, (-gain, position, self._picks))
 
     def _read(self, positions: list[int]) -> tuple[IntArray, FloatArray, IntArray]:

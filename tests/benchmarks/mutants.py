@@ -25,7 +25,11 @@ MODULES = {
     "kernel": ("graph/kernel.py", ["tests/graph"]),
     "sampler": (
         "samplers/diffusion.py",
-        ["tests/samplers/test_diffusion.py", "tests/samplers/test_paper_criterion.py", "tests/samplers/test_covering.py"],
+        [
+            "tests/samplers/test_diffusion.py",
+            "tests/samplers/test_paper_criterion.py",
+            "tests/samplers/test_covering.py",
+        ],
     ),
     "pool": ("labels/pool.py", ["tests/labels"]),
     "journal": ("history/journal.py", ["tests/history/test_journal.py", "tests/history/test_lines.py"]),
