@@ -12,6 +12,7 @@ from lightning_diffal.utils.numeric.threads import each, number_of_threads, slic
 __all__ = ["WalkKernel"]
 
 _FEWEST = 16  # rows that are worth a thread of their own
+_MADE = 2**16  # rows made at a time
 
 
 class WalkKernel:
@@ -82,20 +83,42 @@ class WalkKernel:
 def _lazy_walk(transition: sp.csr_matrix, stay: float) -> sp.csr_matrix:
     """One step: stay, or move along the edges; symmetric."""
     whole = transition if transition.has_sorted_indices else transition.sorted_indices()
-    moved = whole.T.tocsr()  # an edge leads both ways, so both hold the same places
-    moved.sort_indices()
-    moved.data *= whole.data
-    np.sqrt(moved.data, out=moved.data)
-    moved.data *= 1 - stay
-    lazy = (stay * sp.identity(whole.shape[0], np.float32, format="csr") + moved).tocsr()
-    lazy.sort_indices()
-    return lazy.astype(np.float32, copy=False)
+    moving = whole.T.tocsr().data  # an edge leads both ways, so both hold the same places, in order
+    moving *= whole.data
+    np.sqrt(moving, out=moving)
+    moving *= np.float32(1 - stay)
+    # values and places apart, so that a graph of millions of points is not held three times
+    parts = slices(whole.shape[0], _MADE)
+    size = whole.nnz + whole.shape[0]
+    pointers, data = np.zeros(whole.shape[0] + 1, whole.indptr.dtype), np.empty(size, np.float32)
+    for part in parts:
+        block = _with_diagonal(whole, part, moving, stay)
+        pointers[part.start + 1 : part.stop + 1] = pointers[part.start] + block.indptr[1:]
+        data[pointers[part.start] : pointers[part.stop]] = block.data
+    del moving
+    indices = np.empty(size, whole.indices.dtype)
+    for part in parts:
+        indices[pointers[part.start] : pointers[part.stop]] = _with_diagonal(whole, part, whole.data, stay).indices
+    held = slice(0, int(pointers[-1]))
+    return sp.csr_matrix((data[held], indices[held], pointers), shape=whole.shape)
+
+
+def _with_diagonal(whole: sp.csr_matrix, part: slice, values: FloatArray, stay: float) -> sp.csr_matrix:
+    """Some rows of a matrix with other values in its places, and `stay` added on the diagonal; sorted."""
+    pointers = whole.indptr[part.start : part.stop + 1]
+    held, size = slice(int(pointers[0]), int(pointers[-1])), part.stop - part.start
+    rows = sp.csr_matrix((values[held], whole.indices[held], pointers - pointers[0]), shape=(size, whole.shape[1]))
+    diagonal = np.full(size, stay, np.float32), np.arange(part.start, part.stop), np.arange(size + 1)
+    both = (rows + sp.csr_matrix(diagonal, shape=rows.shape)).tocsr()
+    both.sort_indices()
+    return both
 
 
 def _one_over_lengths(rows: sp.csr_matrix) -> FloatArray:
     """`(N,)` of rows none of which is empty."""
-    if not rows.nnz:
-        return np.ones(rows.shape[0], np.float32)
-    squared = np.add.reduceat(np.square(rows.data), rows.indptr[:-1])
-    lengths: FloatArray = (1 / np.sqrt(squared)).astype(np.float32)
+    lengths = np.ones(rows.shape[0], np.float32)
+    for part in slices(rows.shape[0], _MADE):
+        pointers = rows.indptr[part.start : part.stop + 1]
+        squared = np.square(rows.data[int(pointers[0]) : int(pointers[-1])])
+        lengths[part] = 1 / np.sqrt(np.add.reduceat(squared, pointers[:-1] - pointers[0]))
     return lengths

@@ -14,6 +14,7 @@ from lightning_diffal.graph.sharded import sharded_graph
 from lightning_diffal.neighbors.nearest import NeighborBackend, Neighbors, find_neighbors
 from lightning_diffal.processes.shards import ShardedRows, current_shards
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.memory import give_back_memory
 from lightning_diffal.utils.numeric.rows import FileRows, RowView, read_when_needed
 from lightning_diffal.utils.storage.mapped import lies_in_file
 from lightning_diffal.utils.storage.stages import current_stages
@@ -81,6 +82,7 @@ def build_point_graph(features: Any, lists: Lists) -> PointGraph:
     del neighbours, distances, scale
     weights = graph.symmetric_weights(directed)
     del directed
+    give_back_memory()
     degree = graph.weighted_degree(weights)
     return PointGraph(inverse, graph.normalised(weights, degree, in_place=True), graph.degree_rank(degree), recall)
 

@@ -372,7 +372,9 @@ def weighted_degree(weights: sp.csr_matrix) -> npt.NDArray[np.float64]:
         >>> weighted_degree(sp.csr_matrix([[0.0, 1.0, 3.0]]))
         array([4.])
     """
-    degree: npt.NDArray[np.float64] = weights @ np.ones(weights.shape[1], dtype=np.float64)
+    degree, ones = np.empty(weights.shape[0]), np.ones(weights.shape[1])
+    for part in slices(len(degree), _ROWS):  # of which a product makes a copy in float64
+        degree[part] = _rows(weights, part) @ ones
     return degree
 
 

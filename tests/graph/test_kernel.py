@@ -56,6 +56,15 @@ def test_rows_are_read_in_any_order_and_number_bit_for_bit(monkeypatch):
     assert kernel[nodes[:0]].shape == (0, 200)
 
 
+def test_made_in_parts_it_is_the_same_bit_for_bit(monkeypatch):
+    transition = graph.transition_matrix(weights_of(points(), 6))
+    transition = sp.block_diag([transition, sp.identity(3)], format="csr", dtype=np.float32)  # and some without edges
+    whole = WalkKernel(transition)
+    monkeypatch.setattr("lightning_diffal.graph.kernel._MADE", 7)
+    np.testing.assert_array_equal(dense(WalkKernel(transition)), dense(whole))
+    assert dense(whole)[202, 202] == 1 and dense(whole)[202].sum() == 1
+
+
 @pytest.mark.parametrize(
     "transition", [sp.identity(3, np.float32, format="csr"), sp.csr_matrix((0, 0), dtype=np.float32)]
 )

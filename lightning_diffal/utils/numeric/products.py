@@ -43,9 +43,9 @@ def multiplier(matrix: Any) -> Callable[[FloatArray], FloatArray]:
     for start, stop in pairwise(bounds):
         pointers = matrix.indptr[start : stop + 1]
         span = slice(int(pointers[0]), int(pointers[-1]))
-        block = sp.csr_matrix(
-            (matrix.data[span], matrix.indices[span], pointers - pointers[0]), shape=(stop - start, matrix.shape[1])
-        )
+        block = sp.csr_matrix((stop - start, matrix.shape[1]), dtype=matrix.dtype)
+        # the constructor would copy what is a small part of a larger array
+        block.data, block.indices, block.indptr = matrix.data[span], matrix.indices[span], pointers - pointers[0]
         blocks.append((slice(start, stop), block))
 
     def multiply(other: FloatArray) -> FloatArray:
