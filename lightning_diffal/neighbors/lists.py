@@ -40,6 +40,7 @@ _SHORT_AT_ONCE = 256  # rows compared with all groups
 _LARGEST_HALF = 60_000.0
 _USUAL_HALF = 8  # the exponent of the largest coordinate of a sample
 _PROBED = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+_BY_QUERY = 3  # faiss's mode in which a search in given lists, too, takes all cores: each point on one of them
 _FLAT_FROM = 0.3  # share of the lists from which on comparing with all points takes less time
 _SPARE_OF_GRAM = 8
 _SPARE = 1  # shortlisted beyond what is wanted: float32 distances order close neighbours only roughly
@@ -241,6 +242,7 @@ class _Lists:
                     number, len(members), faiss.swig_ptr(members), faiss.swig_ptr(codes.view(np.uint8))
                 )
         index.ntotal = len(self._points)
+        index.parallel_mode = _BY_QUERY
         return index
 
     def _shortlist(self, rows: IntArray, probed: int, width: int) -> IntArray:
