@@ -11,7 +11,7 @@ from lightning_diffal.utils.numeric.threads import each, number_of_threads, slic
 
 __all__ = ["WalkKernel"]
 
-_FEWEST = 16  # rows that are worth a thread of their own
+_FEWEST = 512  # rows that are worth a thread of their own
 _MADE = 2**16  # rows made at a time
 
 

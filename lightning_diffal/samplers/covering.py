@@ -31,7 +31,7 @@ __all__ = [
 
 _BLOCK_ROWS = 1024  # of the kernel looked at at a time
 _RAREST = 0.1  # of an even share of the pool, as which rarer classes count
-_ROWS = 64  # of the kernel fetched at a time at least, the most promising first
+_ROWS = 256  # of the kernel fetched at a time at least, the most promising first
 _ROWS_SHARE = 1024  # one in so many at a time of a large graph, where each fetch costs as well
 _HELD_VALUES = 2**25  # of rows of the kernel, 256 MiB; beyond it they are computed again
 _FETCHES = 8  # until bounds are computed again, which costs about as much as one
