@@ -25,6 +25,7 @@ from lightning_diffal.history.record import RoundRecord
 from lightning_diffal.metrics import area_under_learning_curve, labels_saved
 from lightning_diffal.report import html_report, learning_curves
 from lightning_diffal.samplers import DiffusionSampler, RandomSampler
+from lightning_diffal.utils.counts import several
 from lightning_diffal.utils.extras import require
 
 __all__ = ["DemoSettings", "DemoTask", "run_demo"]
@@ -136,7 +137,7 @@ def run_demo(settings: DemoSettings) -> Comparison:
     print(
         f"Handwritten digits, {_N_TRAIN:,} images to choose from, 500 to test on. {settings.initial} random labels, "
         f"then {settings.rounds} times {settings.query_size} more;\na small network is trained from scratch on each. "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, chosen by diffusion and at random.\n",
+        f"{several(len(seeds), 'seed')}, chosen by diffusion and at random.\n",
         flush=True,
     )
     result = compare_samplers(

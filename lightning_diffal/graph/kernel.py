@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 from lightning_diffal.processes.shards import ShardedRows
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.products import rows_of
 from lightning_diffal.utils.numeric.threads import each, number_of_threads, slices
 
 __all__ = ["WalkKernel"]
@@ -88,37 +89,35 @@ def _lazy_walk(transition: sp.csr_matrix, stay: float) -> sp.csr_matrix:
     np.sqrt(moving, out=moving)
     moving *= np.float32(1 - stay)
     # values and places apart, so that a graph of millions of points is not held three times
+    moved = sp.csr_matrix((moving, whole.indices, whole.indptr), shape=whole.shape)
     parts = slices(whole.shape[0], _MADE)
     size = whole.nnz + whole.shape[0]
     pointers, data = np.zeros(whole.shape[0] + 1, whole.indptr.dtype), np.empty(size, np.float32)
     for part in parts:
-        block = _with_diagonal(whole, part, moving, stay)
+        block = _with_diagonal(moved, part, stay)
         pointers[part.start + 1 : part.stop + 1] = pointers[part.start] + block.indptr[1:]
         data[pointers[part.start] : pointers[part.stop]] = block.data
-    del moving
+    del moved, moving
     indices = np.empty(size, whole.indices.dtype)
     for part in parts:
-        indices[pointers[part.start] : pointers[part.stop]] = _with_diagonal(whole, part, whole.data, stay).indices
+        indices[pointers[part.start] : pointers[part.stop]] = _with_diagonal(whole, part, stay).indices
     held = slice(0, int(pointers[-1]))
     return sp.csr_matrix((data[held], indices[held], pointers), shape=whole.shape)
 
 
-def _with_diagonal(whole: sp.csr_matrix, part: slice, values: FloatArray, stay: float) -> sp.csr_matrix:
-    """Some rows of a matrix with other values in its places, and `stay` added on the diagonal; sorted."""
-    pointers = whole.indptr[part.start : part.stop + 1]
-    held, size = slice(int(pointers[0]), int(pointers[-1])), part.stop - part.start
-    rows = sp.csr_matrix((values[held], whole.indices[held], pointers - pointers[0]), shape=(size, whole.shape[1]))
+def _with_diagonal(matrix: sp.csr_matrix, part: slice, stay: float) -> sp.csr_matrix:
+    """Some rows of a matrix, with `stay` added on the diagonal; sorted."""
+    rows, size = rows_of(matrix, part), part.stop - part.start
     diagonal = np.full(size, stay, np.float32), np.arange(part.start, part.stop), np.arange(size + 1)
     both = (rows + sp.csr_matrix(diagonal, shape=rows.shape)).tocsr()
     both.sort_indices()
     return both
 
 
-def _one_over_lengths(rows: sp.csr_matrix) -> FloatArray:
+def _one_over_lengths(matrix: sp.csr_matrix) -> FloatArray:
     """`(N,)` of rows none of which is empty."""
-    lengths = np.ones(rows.shape[0], np.float32)
-    for part in slices(rows.shape[0], _MADE):
-        pointers = rows.indptr[part.start : part.stop + 1]
-        squared = np.square(rows.data[int(pointers[0]) : int(pointers[-1])])
-        lengths[part] = 1 / np.sqrt(np.add.reduceat(squared, pointers[:-1] - pointers[0]))
+    lengths = np.ones(matrix.shape[0], np.float32)
+    for part in slices(matrix.shape[0], _MADE):
+        rows = rows_of(matrix, part)
+        lengths[part] = 1 / np.sqrt(np.add.reduceat(np.square(rows.data), rows.indptr[:-1]))
     return lengths

@@ -13,9 +13,10 @@ import scipy.sparse as sp
 
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.products import rows_of
 from lightning_diffal.utils.numeric.rows import read_when_needed
 from lightning_diffal.utils.numeric.threads import each, slices
-from lightning_diffal.utils.storage.stages import counted
+from lightning_diffal.utils.storage.stages import counted, each_counted
 
 __all__ = ["centrality", "collapse_duplicates", "self_tuning_weights", "transition_matrix"]
 # The rest, on rows of the matrices, is for `lightning_diffal.processes.shards`.
@@ -76,10 +77,7 @@ def _in_order(rows: Any) -> tuple[IntArray, IntArray, IntArray]:
     def read(part: slice) -> None:
         hashes[part] = _row_hashes(np.asarray(rows[part], np.float32))
 
-    blocks = slices(len(rows), max(1, _READ_VALUES // rows.shape[1]))
-    several = slices(len(rows), _READ_BLOCKS * max(1, _READ_VALUES // rows.shape[1]))
-    for number, _ in enumerate(counted("reading features", several, len(rows))):
-        each(read, blocks[number * _READ_BLOCKS : (number + 1) * _READ_BLOCKS])
+    each_counted("reading features", read, len(rows), max(1, _READ_VALUES // rows.shape[1]), at_once=_READ_BLOCKS)
     _, first, inverse, multiplicity = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
     copies = np.flatnonzero(first[inverse] != np.arange(len(rows)))
@@ -252,21 +250,13 @@ def symmetric_weights(directed: sp.csr_matrix, reverse: sp.csr_matrix | None = N
             first = part.start
             leading = directed[:, first : max(first + at_once, part.stop)].T.tocsr()
         assert leading is not None, "one is given or made"
-        its_rows = _rows(leading, slice(part.start - first, part.stop - first))
-        block = _rows(directed, part).maximum(its_rows).tocsr()
+        its_rows = rows_of(leading, slice(part.start - first, part.stop - first))
+        block = rows_of(directed, part).maximum(its_rows).tocsr()
         block.sort_indices()
         indices[end : end + block.nnz], values[end : end + block.nnz] = block.indices, block.data
         pointers[part.start + 1 : part.stop + 1] = block.indptr[1:] + narrow(end)
         end += block.nnz
     return sp.csr_matrix((values[:end], indices[:end], pointers), shape=directed.shape)
-
-
-def _rows(matrix: sp.csr_matrix, part: slice) -> sp.csr_matrix:
-    """Some rows; their values are not copied."""
-    pointers = matrix.indptr[part.start : part.stop + 1]
-    span = slice(int(pointers[0]), int(pointers[-1]))
-    shape = (part.stop - part.start, matrix.shape[1])
-    return sp.csr_matrix((matrix.data[span], matrix.indices[span], pointers - pointers[0]), shape=shape)
 
 
 def transition_matrix(weights: sp.csr_matrix, *, start: int = 0) -> sp.csr_matrix:
@@ -374,7 +364,7 @@ def weighted_degree(weights: sp.csr_matrix) -> npt.NDArray[np.float64]:
     """
     degree, ones = np.empty(weights.shape[0]), np.ones(weights.shape[1])
     for part in slices(len(degree), _ROWS):  # of which a product makes a copy in float64
-        degree[part] = _rows(weights, part) @ ones
+        degree[part] = rows_of(weights, part) @ ones
     return degree
 
 

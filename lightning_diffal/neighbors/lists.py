@@ -19,8 +19,8 @@ from lightning_diffal.neighbors.refine import nearest_in_common, nearest_of
 from lightning_diffal.neighbors.rows import SearchedRows
 from lightning_diffal.neighbors.sample import RecallSample
 from lightning_diffal.utils.aliases import Array, FloatArray, IntArray
-from lightning_diffal.utils.numeric.threads import each, slices
-from lightning_diffal.utils.storage.stages import Stages, counted
+from lightning_diffal.utils.numeric.threads import slices
+from lightning_diffal.utils.storage.stages import Stages, counted, each_counted
 
 __all__ = ["Found", "Sharing", "list_search"]
 
@@ -155,7 +155,6 @@ class _Lists:
         n_points = len(points)
         self._many = n_points >= _MANY
         self._halves = self._many and not axes.widest
-        self._exponent = 0
         self._stored: npt.NDArray[Any] | None = None
         if axes.n_axes < points.shape[1] or stages.outlives or self._halves:
             self._stored = self._projected()
@@ -184,10 +183,8 @@ class _Lists:
                     codes = np.clip(np.ldexp(codes, exponent), -_LARGEST_HALF, _LARGEST_HALF)
                 stored[part] = codes
 
-            blocks = slices(n_points, self._points.block)
-            several = slices(n_points, _BLOCKS * self._points.block)
-            for number, _ in enumerate(counted("projecting on principal axes", several, n_points)):
-                each(project, blocks[number * _BLOCKS : (number + 1) * _BLOCKS])
+            block = self._points.block
+            each_counted("projecting on principal axes", project, n_points, block, at_once=_BLOCKS)
             self._stages.finish("projected", n_axes=self._axes.n_axes)
         return stored
 

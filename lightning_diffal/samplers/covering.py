@@ -34,7 +34,7 @@ _RAREST = 0.1  # of an even share of the pool, as which rarer classes count
 _ROWS = 256  # of the kernel fetched at a time at least, the most promising first
 _ROWS_SHARE = 1024  # one in so many at a time of a large graph, where each fetch costs as well
 _HELD_VALUES = 2**25  # of rows of the kernel, 256 MiB; beyond it they are computed again
-_FETCHES = 8  # until bounds are computed again, which costs about as much as one
+_FETCHES = 7  # until bounds are computed again, which costs about as much as one
 _ROUNDED_UP = np.float32(1 + 1e-4)
 _RENEWED = 16  # gains computed again at a time
 _TOLD_EVERY = 50  # picks
@@ -320,12 +320,12 @@ class _Candidates:
         self._gains: list[tuple[float, int, int]] = []  # a heap: less than the gain, position, picks when computed
         self._waiting: IntArray = np.arange(len(nodes))  # whose rows were not needed yet, the most promising first
         self._bounds = np.empty(0, np.float32)
-        self._fetches = 0
+        self._fetches = _FETCHES  # since bounds were computed; none were yet
 
     def take_best(self) -> tuple[int, float, float]:
         """Pick the candidate of the largest gain: its position, the gain, and how well it was covered before."""
         while True:
-            if len(self._waiting) and not self._fetches % _FETCHES:
+            if len(self._waiting) and self._fetches >= _FETCHES:
                 self._renew_bounds()
             if len(self._waiting) and (not self._gains or -self._gains[0][0] <= self._bounds[0]):
                 self._fetch()
@@ -346,8 +346,7 @@ class _Candidates:
         gained = self._kernel @ (self._weights * (1 - self._covered))
         bounds = _ROUNDED_UP * gained[self._nodes[self._waiting]]
         order = np.argsort(-bounds, kind="stable")
-        self._waiting, self._bounds = self._waiting[order], bounds[order]
-        self._fetches += 1
+        self._waiting, self._bounds, self._fetches = self._waiting[order], bounds[order], 0
 
     def _fetch(self) -> None:
         """Compute the gains of the most promising of those that wait."""

@@ -14,18 +14,18 @@ import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+from torch.utils.data import TensorDataset
 
 from lightning_diffal import ActiveDataModule, datasets
 from lightning_diffal.comparison import compare_samplers
 from lightning_diffal.comparison.specs import parse_samplers, parse_seeds
 from lightning_diffal.comparison.tasks.networks import Classifier
+from lightning_diffal.comparison.tasks.task import InMemoryData
 
 SAMPLERS = "diffusion,diffusion:criterion=paper,random,margin,uherding"
 
@@ -62,13 +62,6 @@ def pretrained(path: str, n: int) -> dict[str, torch.Tensor]:
     return model.net[:-1].state_dict()  # all but the head
 
 
-class Images(ActiveDataModule):
-    def test_dataloader(self) -> DataLoader[Any]:
-        # each batch is indexed at once, since the images are in memory
-        batches = BatchSampler(SequentialSampler(self.test_dataset), batch_size=250, drop_last=False)
-        return DataLoader(self.test_dataset, batch_size=None, sampler=batches)
-
-
 @dataclass(frozen=True)
 class FineTuned:
     """Makes the pretrained model, and the images of the classes that it has not seen."""
@@ -87,7 +80,7 @@ class FineTuned:
         items, labels = (tensor[chosen] for tensor in target.tensors)
         model = Classifier("conv", tuple(items.shape[1:]), classes - classes // 2)
         model.net[:-1].load_state_dict(pretrained(self.data, self.n_pretrain))
-        data = Images(
+        data = InMemoryData(
             TensorDataset(items, labels),
             test_dataset=test,
             initial_labels=generator.choice(self.n, self.initial, replace=False),

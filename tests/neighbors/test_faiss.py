@@ -82,13 +82,16 @@ def test_axes_are_added_where_the_first_ones_lose_neighbours():
     assert axes.n_axes == 120 and axes.width(10) == 10
 
 
-@pytest.mark.parametrize("kind", ["noise", "embeddings"])
-def test_some_rows_are_searched_as_all_of_them(kind):
-    features = data_of(kind)
+def assert_some_rows_are_searched_as_all_of_them(features):
     rows = np.arange(2000, 4500)
     whole, part = (find_neighbors(features, 7, backend="faiss", rows=r) for r in (None, rows))
     np.testing.assert_array_equal(part.indices, whole.indices[rows])
     np.testing.assert_array_equal(part.distances, whole.distances[rows])
+
+
+@pytest.mark.parametrize("kind", ["noise", "embeddings"])
+def test_some_rows_are_searched_as_all_of_them(kind):
+    assert_some_rows_are_searched_as_all_of_them(data_of(kind))
 
 
 def test_the_same_search_twice():

@@ -9,7 +9,7 @@ from lightning_diffal.neighbors import lists
 from lightning_diffal.neighbors.nearest import find_neighbors, nearest_neighbors
 from lightning_diffal.neighbors.refine import nearest_in_common, nearest_of
 from lightning_diffal.utils.storage.stages import Stages
-from tests.neighbors.test_faiss import data_of, true_recall
+from tests.neighbors.test_faiss import assert_some_rows_are_searched_as_all_of_them, data_of, true_recall
 
 faiss = pytest.importorskip("faiss")
 
@@ -72,11 +72,7 @@ def test_a_few_outliers_beyond_half_precision():
 
 @pytest.mark.parametrize("kind", ["clusters", "embeddings"])
 def test_some_rows_are_searched_as_all_of_them(kind):
-    features = data_of(kind)
-    rows = np.arange(2000, 4500)
-    whole, part = (find_neighbors(features, 7, backend="faiss", rows=r) for r in (None, rows))
-    np.testing.assert_array_equal(part.indices, whole.indices[rows])
-    np.testing.assert_array_equal(part.distances, whole.distances[rows])
+    assert_some_rows_are_searched_as_all_of_them(data_of(kind))
 
 
 def test_copies_beyond_any_shortlist():

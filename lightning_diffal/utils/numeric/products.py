@@ -1,4 +1,4 @@
-"""Products of a sparse matrix of many rows, on all cores."""
+"""Sparse matrices of many rows: some of the rows without copying them, and products on all cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from lightning_diffal.utils.aliases import FloatArray
 from lightning_diffal.utils.numeric.threads import each, number_of_threads
 
-__all__ = ["multiplier"]
+__all__ = ["multiplier", "rows_of"]
 
 _LARGE = 500_000  # values of a matrix from which on threads save more than they cost
 
@@ -39,14 +39,7 @@ def multiplier(matrix: Any) -> Callable[[FloatArray], FloatArray]:
     # rows of about as many values each
     cuts = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, 2 * threads + 1)[1:-1])
     bounds = np.unique(np.concatenate([[0], cuts, [matrix.shape[0]]])).tolist()
-    blocks = []
-    for start, stop in pairwise(bounds):
-        pointers = matrix.indptr[start : stop + 1]
-        span = slice(int(pointers[0]), int(pointers[-1]))
-        block = sp.csr_matrix((stop - start, matrix.shape[1]), dtype=matrix.dtype)
-        # the constructor would copy what is a small part of a larger array
-        block.data, block.indices, block.indptr = matrix.data[span], matrix.indices[span], pointers - pointers[0]
-        blocks.append((slice(start, stop), block))
+    blocks = [(slice(start, stop), rows_of(matrix, slice(start, stop))) for start, stop in pairwise(bounds)]
 
     def multiply(other: FloatArray) -> FloatArray:
         result = np.empty((matrix.shape[0], other.shape[1]), np.float32)
@@ -58,3 +51,24 @@ def multiplier(matrix: Any) -> Callable[[FloatArray], FloatArray]:
         return result
 
     return multiply
+
+
+def rows_of(matrix: sp.csr_matrix, part: slice) -> sp.csr_matrix:
+    """Some rows of a matrix; neither their values nor their places are copied.
+
+    Args:
+        matrix: `(N, M)`.
+        part: which rows, from its start to its stop.
+
+    Example:
+        >>> matrix = sp.csr_matrix(np.float32([[1, 0], [0, 2], [3, 0]]))
+        >>> some = rows_of(matrix, slice(1, 3))
+        >>> some.toarray().tolist(), np.shares_memory(some.data, matrix.data)
+        ([[0.0, 2.0], [3.0, 0.0]], True)
+    """
+    pointers = matrix.indptr[part.start : part.stop + 1]
+    span = slice(int(pointers[0]), int(pointers[-1]))
+    rows = sp.csr_matrix((part.stop - part.start, matrix.shape[1]), dtype=matrix.dtype)
+    # set one by one: the constructor copies what is a small part of a larger array
+    rows.data, rows.indices, rows.indptr = matrix.data[span], matrix.indices[span], pointers - pointers[0]
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_diffal.utils.numeric.threads import each, slices
 from lightning_diffal.utils.phases import announce
 from lightning_diffal.utils.storage.files import replacing
 
-__all__ = ["Stages", "counted", "current_stages"]
+__all__ = ["Stages", "counted", "current_stages", "each_counted"]
 
 _FORMAT = 2  # of what the searches keep; a folder in another one is begun anew
 
@@ -162,3 +163,31 @@ def counted(words: str, parts: Sequence[slice], total: int) -> Iterator[slice]:
         yield part
         if len(parts) > 1:
             announce(words, part.stop, total)
+
+
+def each_counted(words: str, action: Callable[[slice], None], size: int, block: int, *, at_once: int) -> None:
+    """`each` over the blocks of a range, told like `counted`, some blocks at a time.
+
+    Args:
+        words: what is being done.
+        action: as of `lightning_diffal.utils.numeric.threads.each`.
+        size: of the range.
+        block: length of each slice but the last.
+        at_once: blocks between two of which nothing is told.
+
+    Example:
+        >>> import numpy as np
+        >>> squares = np.zeros(5)
+        >>> def square(part): squares[part] = np.arange(5)[part] ** 2
+        >>> each_counted("squaring", square, 5, 2, at_once=2)
+        >>> squares
+        array([ 0.,  1.,  4.,  9., 16.])
+    """
+    for several in counted(words, slices(size, block * at_once), size):
+        each(
+            action,
+            (
+                slice(several.start + own.start, several.start + own.stop)
+                for own in slices(several.stop - several.start, block)
+            ),
+        )
