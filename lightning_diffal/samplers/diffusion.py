@@ -86,8 +86,9 @@ class DiffusionSampler(GraphSampler):
             `criterion="paper"` only in batches larger than `n_passes` and for targets of one label.
         multilabel: for multi-label targets, `"mean"` of the weakness over labels or `"max"`, the weakest label.
         distributed: `"auto"`: in a run over several processes each searches the neighbours of its share of the points
-            and holds their rows of the graph, from 20,000 points on and where the search is exact or by faiss; the
-            picks are those of one process with as many threads. `False`: the first process does all of it.
+            and holds their rows of the graph (and the walk that says what labels cover as a whole), from 20,000
+            points on and where the search is exact or by faiss; the picks are those of one process with as many
+            threads. `False`: the first process does all of it.
 
     Raises:
         ConfigurationError: an argument out of range.
