@@ -1,5 +1,6 @@
 """A real headless browser, and runs in processes of their own that can be killed."""
 
+import functools
 import json
 import os
 import re
@@ -58,7 +59,13 @@ class Run:
         before = len(self.output)
         with self.log.open("a") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *self.arguments], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, *self.arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                # what runs in the background of a shell would pass on that interrupts are ignored
+                preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
