@@ -17,7 +17,7 @@ from lightning_diffal.utils.storage.files import replacing
 
 __all__ = ["graph_of", "keeping_graphs"]
 
-_VERSION = 1
+_VERSION = 2
 _KEPT_FROM = 10_000  # nodes: a smaller graph takes no time
 
 _folder: ContextVar[Path | None] = ContextVar("graph_folder", default=None)
@@ -46,7 +46,7 @@ def graph_of(source: str, build: Callable[[], PointGraph]) -> PointGraph:
         build: makes it.
 
     Example:
-        >>> made = PointGraph(np.zeros(1, np.int64), sp.csr_matrix(np.eye(1)), np.ones(1, np.float32))
+        >>> made = PointGraph(np.zeros(1, np.int64), sp.csr_matrix(np.eye(1)), np.ones(1))
         >>> graph_of("a", lambda: made) is made
         True
     """
@@ -63,7 +63,7 @@ def graph_of(source: str, build: Callable[[], PointGraph]) -> PointGraph:
     return found
 
 
-_ARRAYS = ("indptr", "indices", "data", "centrality", "inverse")
+_ARRAYS = ("indptr", "indices", "data", "degree", "inverse")
 
 
 def _write(folder: Path, source: str, graph: PointGraph) -> None:
@@ -72,7 +72,7 @@ def _write(folder: Path, source: str, graph: PointGraph) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "graph.json"
     table.unlink(missing_ok=True)  # the arrays are those of no graph while they are written
-    parts = (*(getattr(graph.transition, name) for name in _ARRAYS[:3]), graph.centrality, graph.inverse)
+    parts = (*(getattr(graph.transition, name) for name in _ARRAYS[:3]), graph.degree, graph.inverse)
     for name, array in zip(_ARRAYS, parts, strict=True):
         with replacing(folder / f"graph-{name}.npy") as temporary:
             np.save(temporary, array, allow_pickle=False)
@@ -87,12 +87,12 @@ def _read(folder: Path, source: str) -> PointGraph | None:
         facts = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
         if (facts["version"], facts["source"]) != (_VERSION, source):
             return None
-        pointers, indices, data, centrality, inverse = (
+        pointers, indices, data, degree, inverse = (
             np.load(folder / f"graph-{name}.npy", allow_pickle=False) for name in _ARRAYS
         )
-        shape = (len(centrality), len(centrality))
+        shape = (len(degree), len(degree))
         transition = sp.csr_matrix((data, indices, pointers), shape=shape)
         transition.check_format(full_check=True)
     except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
-    return PointGraph(inverse, transition, centrality, facts["recall"])
+    return PointGraph(inverse, transition, degree, facts["recall"])

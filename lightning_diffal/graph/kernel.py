@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.processes.shards import ShardedRows
@@ -25,15 +26,16 @@ class WalkKernel:
     Two steps of a lazy walk, of which a share `s` stays in place, scaled to a unit diagonal: a short walk of diffusion
     (Kondor and Lafferty, "Diffusion kernels on graphs", ICML 2002). Since `L` is symmetric, it is at the same time the
     cosine of the rows of `L`, the neighbourhoods of two points, so it is positive semi-definite. The unit diagonal
-    makes hubs and outliers cover themselves alike. Because :math:`D^{-1/2} W D^{-1/2}` is similar to `P`, its entries
-    are :math:`\sqrt{P_{ij} P_{ji}}`, so that `P` is all that is needed.
+    makes hubs and outliers cover themselves alike.
 
-    Only `L` is held, some twenty values per point. A product with a vector is two products of `L`; a row takes as many
-    sums as a point has neighbours of neighbours.
+    Only :math:`M = (1 - s) D^{-1/2} W D^{-1/2} = (1 - s) D^{1/2} P D^{-1/2}` is held, one value for each edge beside
+    the places that `P` holds already, since :math:`L^2 = s^2 I + (2 s I + M) M`. A product with a vector is two
+    products of `M`; a row takes as many sums as a point has neighbours of neighbours.
 
     Args:
         transition: `(N, N)` of `transition_matrix`, whole or spread over processes; of the latter every process
             gathers the whole, and has the same kernel.
+        degree: `(N,)` :math:`D_{ii}`, 0 of points without edges.
         stay: `s`.
 
     Attributes:
@@ -41,7 +43,7 @@ class WalkKernel:
 
     Example:
         >>> path = sp.csr_matrix([[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]], dtype=np.float32)
-        >>> kernel = WalkKernel(path, stay=0.5)
+        >>> kernel = WalkKernel(path, np.array([1.0, 2.0, 1.0]), stay=0.5)
         >>> kernel[np.array([0, 1])].toarray().round(2)
         array([[1.  , 0.82, 0.33],
                [0.82, 1.  , 0.82]], dtype=float32)
@@ -49,11 +51,13 @@ class WalkKernel:
         array([2.15, 2.63, 2.15], dtype=float32)
     """
 
-    def __init__(self, transition: sp.csr_matrix | ShardedRows, *, stay: float = 0.3) -> None:
+    def __init__(
+        self, transition: sp.csr_matrix | ShardedRows, degree: npt.NDArray[np.float64], *, stay: float = 0.3
+    ) -> None:
         whole = transition[np.arange(transition.shape[0])] if isinstance(transition, ShardedRows) else transition
-        self._lazy = _lazy_walk(whole, stay)
-        self.shape: tuple[int, int] = self._lazy.shape
-        self._scale = _one_over_lengths(self._lazy)
+        self._moving, self._stay = _moving(whole, degree, stay), np.float32(stay)
+        self.shape: tuple[int, int] = self._moving.shape
+        self._scale = _one_over_lengths(self._moving, stay)
 
     def __getitem__(self, nodes: IntArray) -> sp.csr_matrix:
         """`(R, N)` float32, the rows of some nodes, their indices in no order; on all cores, the same bit for bit."""
@@ -62,7 +66,7 @@ class WalkKernel:
 
         def compute(number: int) -> None:
             some = nodes[parts[number]]
-            product = self._lazy[some] @ self._lazy
+            product = _with_diagonal(self._moving[some], some, 2 * self._stay) @ self._moving
             lengths = np.diff(product.indptr)
             product.data *= np.repeat(self._scale[some], lengths) * self._scale[product.indices]
             np.minimum(product.data, 1, out=product.data)
@@ -76,48 +80,41 @@ class WalkKernel:
 
     def __matmul__(self, vector: FloatArray) -> FloatArray:
         """`(N,)` float32, the product with a vector; no row of the kernel is computed."""
-        product = self._lazy @ (self._lazy @ (vector * self._scale).astype(np.float32))
-        scaled: FloatArray = product * self._scale
-        return scaled
+        scaled = (vector * self._scale).astype(np.float32)
+        return self._lazy(self._lazy(scaled)) * self._scale
+
+    def _lazy(self, vector: FloatArray) -> FloatArray:
+        product: FloatArray = self._moving @ vector
+        product += self._stay * vector
+        return product
 
 
-def _lazy_walk(transition: sp.csr_matrix, stay: float) -> sp.csr_matrix:
-    """One step: stay, or move along the edges; symmetric."""
-    whole = transition if transition.has_sorted_indices else transition.sorted_indices()
-    moving = whole.T.tocsr().data  # an edge leads both ways, so both hold the same places, in order
-    moving *= whole.data
-    np.sqrt(moving, out=moving)
-    moving *= np.float32(1 - stay)
-    # values and places apart, so that a graph of millions of points is not held three times
-    moved = sp.csr_matrix((moving, whole.indices, whole.indptr), shape=whole.shape)
-    parts = slices(whole.shape[0], _MADE)
-    size = whole.nnz + whole.shape[0]
-    pointers, data = np.zeros(whole.shape[0] + 1, whole.indptr.dtype), np.empty(size, np.float32)
-    for part in parts:
-        block = _with_diagonal(moved, part, stay)
-        pointers[part.start + 1 : part.stop + 1] = pointers[part.start] + block.indptr[1:]
-        data[pointers[part.start] : pointers[part.stop]] = block.data
-    del moved, moving
-    indices = np.empty(size, whole.indices.dtype)
-    for part in parts:
-        indices[pointers[part.start] : pointers[part.stop]] = _with_diagonal(whole, part, stay).indices
-    held = slice(0, int(pointers[-1]))
-    return sp.csr_matrix((data[held], indices[held], pointers), shape=whole.shape)
+def _moving(transition: sp.csr_matrix, degree: npt.NDArray[np.float64], stay: float) -> sp.csr_matrix:
+    """The part of a step that moves along the edges; symmetric, and its places are those of `P`."""
+    roots = np.sqrt(np.where(degree == 0, 1, degree))
+    values = np.empty(transition.nnz, np.float32)
+    for part in slices(len(degree), _MADE):
+        pointers = transition.indptr[part.start : part.stop + 1]
+        span = slice(int(pointers[0]), int(pointers[-1]))
+        ratios = np.repeat((1 - stay) * roots[part], np.diff(pointers)) / roots[transition.indices[span]]
+        values[span] = transition.data[span] * ratios
+    return sp.csr_matrix((values, transition.indices, transition.indptr), shape=transition.shape)
 
 
-def _with_diagonal(matrix: sp.csr_matrix, part: slice, stay: float) -> sp.csr_matrix:
-    """Some rows of a matrix, with `stay` added on the diagonal; sorted."""
-    rows, size = rows_of(matrix, part), part.stop - part.start
-    diagonal = np.full(size, stay, np.float32), np.arange(part.start, part.stop), np.arange(size + 1)
-    both = (rows + sp.csr_matrix(diagonal, shape=rows.shape)).tocsr()
-    both.sort_indices()
-    return both
+def _with_diagonal(rows: sp.csr_matrix, nodes: IntArray, value: np.float32) -> sp.csr_matrix:
+    """Rows of some nodes of a matrix, with a value more on its diagonal; their indices in no order."""
+    starts, narrow = rows.indptr[:-1], rows.indices.dtype
+    indices = np.insert(rows.indices, starts, nodes.astype(narrow))
+    data = np.insert(rows.data, starts, value)
+    pointers = rows.indptr + np.arange(len(rows.indptr), dtype=rows.indptr.dtype)
+    return sp.csr_matrix((data, indices, pointers), shape=rows.shape)
 
 
-def _one_over_lengths(matrix: sp.csr_matrix) -> FloatArray:
-    """`(N,)` of rows none of which is empty."""
-    lengths = np.ones(matrix.shape[0], np.float32)
-    for part in slices(matrix.shape[0], _MADE):
-        rows = rows_of(matrix, part)
-        lengths[part] = 1 / np.sqrt(np.add.reduceat(np.square(rows.data), rows.indptr[:-1]))
-    return lengths
+def _one_over_lengths(moving: sp.csr_matrix, stay: float) -> FloatArray:
+    """`(N,)` of the rows of the lazy walk."""
+    squared: FloatArray = np.float32(2 * stay) * moving.diagonal() + np.float32(stay**2)
+    for part in slices(moving.shape[0], _MADE):
+        rows = rows_of(moving, part)
+        squared[part] += np.add.reduceat(np.square(rows.data), rows.indptr[:-1])
+    inverse: FloatArray = np.reciprocal(np.sqrt(squared, out=squared), out=squared)
+    return inverse

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from lightning_diffal.graph import weights as graph
@@ -36,14 +38,20 @@ class PointGraph:
 
     inverse: IntArray
     transition: sp.csr_matrix | ShardedRows
-    centrality: FloatArray
+    degree: npt.NDArray[np.float64]
+    """`(U,)` sums of the weights of each node's edges."""
     recall: float | None = None
     """Share of the true neighbours in the lists, as `lightning_diffal.neighbors` measured it."""
 
     @property
     def n_nodes(self) -> int:
         """How many distinct points there are."""
-        return len(self.centrality)
+        return len(self.degree)
+
+    @cached_property
+    def centrality(self) -> FloatArray:
+        """`(U,)` ranks of the degrees, see `lightning_diffal.graph.centrality`."""
+        return graph.degree_rank(self.degree)
 
 
 def build_point_graph(features: Any, lists: Lists) -> PointGraph:
@@ -82,9 +90,10 @@ def build_point_graph(features: Any, lists: Lists) -> PointGraph:
     del neighbours, distances, scale
     weights = graph.symmetric_weights(directed)
     del directed
-    give_back_memory()
+    if large:
+        give_back_memory()
     degree = graph.weighted_degree(weights)
-    return PointGraph(inverse, graph.normalised(weights, degree, in_place=True), graph.degree_rank(degree), recall)
+    return PointGraph(inverse, graph.normalised(weights, degree, in_place=True), degree, recall)
 
 
 def neighbor_lists(

@@ -17,8 +17,8 @@ __all__ = ["sharded_graph"]
 
 def sharded_graph(
     neighbours: npt.NDArray[Any], distances: FloatArray, n_nodes: int, shards: Shards
-) -> tuple[ShardedRows, FloatArray]:
-    """Transition matrix and centrality of `lightning_diffal.graph`, of which every process builds its rows.
+) -> tuple[ShardedRows, npt.NDArray[np.float64]]:
+    """Transition matrix and degrees of `lightning_diffal.graph`, of which every process builds its rows.
 
     Args:
         neighbours: `(R, k)` of the nodes of this process.
@@ -28,7 +28,7 @@ def sharded_graph(
 
     Returns:
         transition: of all nodes.
-        centrality: `(N,)`.
+        degree: `(N,)` of all nodes.
     """
     bounds = shards.bounds(n_nodes)
     start = bounds[shards.rank]
@@ -38,7 +38,7 @@ def sharded_graph(
     del directed
     degree = shards.gather_rows(graph.weighted_degree(weights), n_nodes)
     transition = graph.transition_matrix(weights, start=int(start))
-    return ShardedRows(transition, shards), graph.degree_rank(degree)
+    return ShardedRows(transition, shards), degree
 
 
 def _edges_to(directed: sp.csr_matrix, bounds: IntArray, shards: Shards) -> sp.csr_matrix:

@@ -64,11 +64,13 @@ def collapse_duplicates(features: Any) -> tuple[IntArray, IntArray, IntArray]:
     _, first, inverse, multiplicity = np.unique(
         _row_hashes(matrix), return_index=True, return_inverse=True, return_counts=True
     )
+    inverse = inverse.reshape(-1)
     if not _equal_rows(matrix, first[inverse]):  # a collision, once in 2^64 pairs: sort the rows themselves
         _, first, inverse, multiplicity = np.unique(
             matrix + 0.0, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
-    return first.astype(np.int64), inverse.reshape(-1).astype(np.int64), multiplicity.astype(np.int64)
+        inverse = inverse.reshape(-1)
+    return first.astype(np.int64), inverse.astype(np.int64), multiplicity.astype(np.int64)
 
 
 def _in_order(rows: Any) -> tuple[IntArray, IntArray, IntArray]:
@@ -374,10 +376,14 @@ def _row_hashes(matrix: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     unsigned = np.uint32 if matrix.itemsize == 4 else np.uint64
     columns = _mix(np.arange(1, n_columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
     hashes = np.empty(n_rows, dtype=np.uint64)
-    block = max(1, _BLOCK_VALUES // max(1, n_columns))
-    for start in range(0, n_rows, block):
-        bits = (matrix[start : start + block] + 0.0).view(unsigned).astype(np.uint64)  # + 0.0 makes -0.0 positive
-        hashes[start : start + block] = _mix(bits * columns + columns).sum(axis=1, dtype=np.uint64)
+
+    def read(part: slice) -> None:
+        bits = (matrix[part] + 0.0).view(unsigned).astype(np.uint64)  # + 0.0 makes -0.0 positive
+        bits *= columns
+        bits += columns
+        hashes[part] = _mix(bits).sum(axis=1, dtype=np.uint64)
+
+    each(read, slices(n_rows, max(1, _READ_VALUES // max(1, n_columns))))
     return _mix(hashes)
 
 
@@ -389,8 +395,6 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _equal_rows(matrix: npt.NDArray[Any], others: IntArray) -> bool:
-    block = max(1, _BLOCK_VALUES // max(1, matrix.shape[1]))
-    return all(
-        np.array_equal(matrix[start : start + block], matrix[others[start : start + block]])
-        for start in range(0, len(matrix), block)
-    )
+    copies = np.flatnonzero(others != np.arange(len(matrix)))
+    parts = slices(len(copies), max(1, _BLOCK_VALUES // max(1, matrix.shape[1])))
+    return all(np.array_equal(matrix[copies[part]], matrix[others[copies[part]]]) for part in parts)

@@ -18,15 +18,17 @@ from lightning_diffal.samplers.covering import (
     contested_labels_cover,
     covered_by,
     gains,
-    greedy_cover,
     predicted_class_weights,
 )
+from lightning_diffal.samplers.greedy import greedy_cover
 from lightning_diffal.samplers.network import NetworkView
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.memory import give_back_memory
 
 __all__ = ["Aims", "CoverBatch", "aims_of", "cover_batch", "trust_in_network"]
 
 _LABELS_PER_CLASS = 5  # from which on what a network says counts in full
+_LARGE = 100_000  # nodes, beside which it takes no time
 _LEAST = 1e-4  # doubt that is left where graph and network are sure: points far from all picks still come first
 
 
@@ -135,6 +137,8 @@ def cover_batch(
         size: at most the number of candidates.
         keys: `(N,)` break ties.
     """
+    if space.n_nodes > _LARGE:
+        give_back_memory()  # rows of the kernel come on top of what is held
     fresh, copies, tier = ordered_candidates(space.inverse, data, keys)
     cover = greedy_cover(kernel, aims.weights, aims.known, space.inverse[fresh], min(size, len(fresh)))
     indices = fresh[cover.positions]

@@ -1,23 +1,21 @@
-"""Weighted coverage: pick the points that together cover what is doubted and not known yet.
+"""Weighted coverage: what labels cover, what more of them would, and how much the doubt about each point counts.
 
-Pure functions on the nodes of a graph and on the rows of its kernel, of which only those are read that matter.
+Pure functions on the nodes of a graph and on the rows of its kernel, a block at a time.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from lightning_diffal.utils.aliases import FloatArray, IntArray
+from lightning_diffal.utils.numeric.products import sums_of_rows
 from lightning_diffal.utils.numeric.threads import slices
-from lightning_diffal.utils.phases import announce
 
 __all__ = [
-    "Cover",
     "Kernel",
     "agreeing_cover",
     "class_weights",
@@ -25,19 +23,11 @@ __all__ = [
     "contested_labels_cover",
     "covered_by",
     "gains",
-    "greedy_cover",
     "predicted_class_weights",
 ]
 
 _BLOCK_ROWS = 1024  # of the kernel looked at at a time
 _RAREST = 0.1  # of an even share of the pool, as which rarer classes count
-_ROWS = 256  # of the kernel fetched at a time at least, the most promising first
-_ROWS_SHARE = 1024  # one in so many at a time of a large graph, where each fetch costs as well
-_HELD_VALUES = 2**25  # of rows of the kernel, 256 MiB; beyond it they are computed again
-_FETCHES = 7  # until bounds are computed again, which costs about as much as one
-_ROUNDED_UP = np.float32(1 + 1e-4)
-_RENEWED = 16  # gains computed again at a time
-_TOLD_EVERY = 50  # picks
 
 
 class Kernel(Protocol):
@@ -50,56 +40,6 @@ class Kernel(Protocol):
 
     def __matmul__(self, vector: FloatArray) -> FloatArray:
         """`(U,)` the product with a vector."""
-
-
-class Cover(NamedTuple):
-    """What was picked, in order.
-
-    Attributes:
-        positions: `(b,)` in the list of nodes that was given.
-        gains: `(b,)` how much each covered when it was picked; never rising.
-        covered: `(b,)` how well each was covered itself just before.
-    """
-
-    positions: IntArray
-    gains: FloatArray
-    covered: FloatArray
-
-
-def greedy_cover(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntArray, size: int) -> Cover:
-    r"""Greedily maximise the weighted coverage of the whole graph.
-
-    .. math:: F(S) = \sum_n u_n \max\big(\kappa_n, \max_{s \in S} K_{sn}\big)
-
-    by the gain :math:`\sum_n u_n \max(0, K_{xn} - \mathrm{cov}_n)` of each pick `x`. `F` is monotone and submodular, so
-    the greedy choice is within :math:`1 - 1/e` of the best (Nemhauser, Wolsey and Fisher, 1978), and the gain of a node
-    can only fall: it is computed again only where its last value would win (Minoux, "Accelerated greedy algorithms",
-    1978). At first there is no gain but a bound of it, :math:`\sum_n u_n (1 - \mathrm{cov}_n) K_{xn}`, one product with
-    a vector for all nodes; rows of the kernel are computed in blocks, the most promising first, as far as picks need
-    them.
-
-    Args:
-        kernel: `(U, U)`, row by row what a node covers.
-        weights: `(U,)` :math:`u`, at least 0.
-        covered: `(U,)` :math:`\kappa`, what is covered before; it is left as it is.
-        nodes: `(M,)` distinct nodes to choose from; of equal gains the earlier one wins.
-        size: how many, at most `M`.
-
-    Example:
-        >>> kernel = sp.csr_matrix([[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]], dtype=np.float32)
-        >>> ones = np.ones(3, np.float32)
-        >>> cover = greedy_cover(kernel, ones, np.zeros(3, np.float32), np.arange(3), 2)
-        >>> cover.positions.tolist(), cover.gains.tolist(), cover.covered.tolist()
-        ([1, 0], [2.0, 0.5], [0.0, 0.5])
-    """
-    candidates = _Candidates(kernel, weights, covered, nodes)
-    picked = np.zeros(size, np.int64)
-    gained, before = np.zeros((2, size), np.float32)
-    for number in range(size):
-        picked[number], gained[number], before[number] = candidates.take_best()
-        if (number + 1) % _TOLD_EVERY == 0:
-            announce("choosing points", number + 1, size)
-    return Cover(picked, gained, before)
 
 
 def gains(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntArray) -> FloatArray:
@@ -121,7 +61,9 @@ def gains(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntAr
     """
     result = np.zeros(len(nodes), np.float32)
     for part, rows in _row_blocks(kernel, nodes):
-        result[part] = _sums(weights[rows.indices] * np.maximum(rows.data - covered[rows.indices], 0), rows.indptr)
+        result[part] = sums_of_rows(
+            weights[rows.indices] * np.maximum(rows.data - covered[rows.indices], 0), rows.indptr
+        )
     return result
 
 
@@ -297,93 +239,3 @@ def _row_blocks(kernel: Kernel, nodes: IntArray) -> Iterator[tuple[slice, sp.csr
     """The rows of some nodes, so many at a time that memory does not grow with their number."""
     for part in slices(len(nodes), _BLOCK_ROWS):
         yield part, kernel[nodes[part]]
-
-
-def _sums(values: FloatArray, pointers: IntArray) -> FloatArray:
-    """Sums of consecutive values from each pointer to the next, in double precision: equal gains are found equal."""
-    sums = np.zeros(len(pointers) - 1, np.float32)
-    filled = np.flatnonzero(np.diff(pointers))
-    if len(filled):
-        sums[filled] = np.add.reduceat(values, pointers[:-1][filled], dtype=np.float64)
-    return sums
-
-
-class _Candidates:
-    """Nodes to choose from: a bound of what each may gain, and the gain itself where its row was needed."""
-
-    def __init__(self, kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntArray) -> None:
-        self._kernel, self._weights, self._nodes = kernel, weights, nodes
-        self._covered = np.array(covered, np.float32)
-        self._picks = 0
-        self._rows: dict[int, tuple[sp.csr_matrix, int]] = {}
-        self._held = 0
-        self._gains: list[tuple[float, int, int]] = []  # a heap: less than the gain, position, picks when computed
-        self._waiting: IntArray = np.arange(len(nodes))  # whose rows were not needed yet, the most promising first
-        self._bounds = np.empty(0, np.float32)
-        self._fetches = _FETCHES  # since bounds were computed; none were yet
-
-    def take_best(self) -> tuple[int, float, float]:
-        """Pick the candidate of the largest gain: its position, the gain, and how well it was covered before."""
-        while True:
-            if len(self._waiting) and self._fetches >= _FETCHES:
-                self._renew_bounds()
-            if len(self._waiting) and (not self._gains or -self._gains[0][0] <= self._bounds[0]):
-                self._fetch()
-            elif self._gains[0][2] < self._picks:
-                stale = self._stale()
-                self._push(stale, *self._read(stale))
-            else:
-                break
-        bound, position, _ = heapq.heappop(self._gains)
-        columns, values, _ = self._read([position])
-        before = float(self._covered[self._nodes[position]])
-        self._covered[columns] = np.maximum(self._covered[columns], values)
-        self._picks += 1
-        return position, -bound, before
-
-    def _renew_bounds(self) -> None:
-        # K - cov <= K (1 - cov), since neither is above 1; and a little more, for what rounding takes
-        gained = self._kernel @ (self._weights * (1 - self._covered))
-        bounds = _ROUNDED_UP * gained[self._nodes[self._waiting]]
-        order = np.argsort(-bounds, kind="stable")
-        self._waiting, self._bounds, self._fetches = self._waiting[order], bounds[order], 0
-
-    def _fetch(self) -> None:
-        """Compute the gains of the most promising of those that wait."""
-        size = max(_ROWS, self._kernel.shape[0] // _ROWS_SHARE)
-        promising, self._waiting, self._bounds = self._waiting[:size], self._waiting[size:], self._bounds[size:]
-        self._fetches += 1
-        block = self._compute(promising.tolist())
-        self._push(promising.tolist(), block.indices, block.data, block.indptr)
-
-    def _compute(self, positions: list[int]) -> sp.csr_matrix:
-        block = self._kernel[self._nodes[positions]]
-        if self._held > _HELD_VALUES:
-            self._rows, self._held = {}, 0
-        self._rows.update({position: (block, row) for row, position in enumerate(positions)})
-        self._held += block.nnz
-        return block
-
-    def _stale(self) -> list[int]:
-        """Take the most promising positions whose gain was computed before the last pick, a few at a time."""
-        stale: list[int] = []
-        while self._gains and self._gains[0][2] < self._picks and len(stale) < _RENEWED:
-            stale.append(heapq.heappop(self._gains)[1])
-        return stale
-
-    def _push(self, positions: list[int], columns: IntArray, values: FloatArray, pointers: IntArray) -> None:
-        """Note what some candidates gain now, of whom the rows of the kernel are given."""
-        gained = _sums(self._weights[columns] * np.maximum(values - self._covered[columns], 0), pointers)
-        for position, gain in zip(positions, gained.tolist(), strict=True):
-            heapq.heappush(self._gains, (-gain, position, self._picks))
-
-    def _read(self, positions: list[int]) -> tuple[IntArray, FloatArray, IntArray]:
-        """Columns and values of some rows, one after the other, and where each begins and ends."""
-        if any(position not in self._rows for position in positions):
-            self._compute(positions)
-        places = [self._rows[position] for position in positions]
-        spans = [(block, slice(block.indptr[row], block.indptr[row + 1])) for block, row in places]
-        columns = [block.indices[span] for block, span in spans]
-        values = [block.data[span] for block, span in spans]
-        pointers = np.cumsum([0, *(len(part) for part in columns)])
-        return np.concatenate(columns), np.concatenate(values), pointers

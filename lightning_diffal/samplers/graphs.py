@@ -89,7 +89,7 @@ class GraphSampler(ScoreSampler):
         stale = self._kept_kernel is None or self._kept_kernel[0] is not space
         if stale if shards is None else shards.any(stale):
             self._kept_kernel = None  # free it first
-            self._kept_kernel = (space, WalkKernel(space.transition))
+            self._kept_kernel = (space, WalkKernel(space.transition, space.degree))
         assert self._kept_kernel is not None
         return self._kept_kernel[1]
 

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from lightning_diffal import graph
 from lightning_diffal.graph.kernel import WalkKernel
+from lightning_diffal.graph.weights import weighted_degree
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 
 
@@ -17,6 +18,10 @@ def points(n=200, d=3, seed=0):
 
 def weights_of(features, k=6):
     return graph.self_tuning_weights(*nearest_neighbors(features, k))
+
+
+def kernel_of(weights, **options):
+    return WalkKernel(graph.transition_matrix(weights), weighted_degree(weights), **options)
 
 
 def dense(kernel):
@@ -31,14 +36,14 @@ def test_equals_the_dense_square(stay):
     lazy = stay * np.eye(200) + (1 - stay) * walk
     scale = np.sqrt(np.diag(lazy @ lazy))
     expected = lazy @ lazy / scale[:, None] / scale
-    kernel = WalkKernel(graph.transition_matrix(weights), stay=stay)
+    kernel = kernel_of(weights, stay=stay)
     np.testing.assert_allclose(dense(kernel), expected, atol=2e-6)
     vector = np.random.default_rng(1).random(200).astype(np.float32)
     np.testing.assert_allclose(kernel @ vector, expected @ vector, rtol=1e-5)
 
 
 def test_diagonal_is_one_nothing_is_larger_and_no_eigenvalue_negative():
-    kernel = dense(WalkKernel(graph.transition_matrix(weights_of(points(300, 8), 15))))
+    kernel = dense(kernel_of(weights_of(points(300, 8), 15)))
     assert (kernel.diagonal() == 1).all()
     assert kernel.max() <= 1
     np.testing.assert_allclose(kernel, kernel.T, atol=1e-6)
@@ -46,7 +51,7 @@ def test_diagonal_is_one_nothing_is_larger_and_no_eigenvalue_negative():
 
 
 def test_rows_are_read_in_any_order_and_number_bit_for_bit(monkeypatch):
-    kernel = WalkKernel(graph.transition_matrix(weights_of(points())))
+    kernel = kernel_of(weights_of(points()))
     nodes = np.array([150, 3, 3, 77, *range(40)])
     rows = kernel[nodes]
     monkeypatch.setattr("lightning_diffal.graph.kernel._FEWEST", 1)
@@ -57,16 +62,14 @@ def test_rows_are_read_in_any_order_and_number_bit_for_bit(monkeypatch):
 
 
 def test_made_in_parts_it_is_the_same_bit_for_bit(monkeypatch):
-    transition = graph.transition_matrix(weights_of(points(), 6))
-    transition = sp.block_diag([transition, sp.identity(3)], format="csr", dtype=np.float32)  # and some without edges
-    whole = WalkKernel(transition)
+    weights = sp.block_diag([weights_of(points(), 6), sp.csr_matrix((3, 3))], format="csr")  # and some without edges
+    whole = kernel_of(weights)
     monkeypatch.setattr("lightning_diffal.graph.kernel._MADE", 7)
-    np.testing.assert_array_equal(dense(WalkKernel(transition)), dense(whole))
+    np.testing.assert_array_equal(dense(kernel_of(weights)), dense(whole))
     assert dense(whole)[202, 202] == 1 and dense(whole)[202].sum() == 1
 
 
-@pytest.mark.parametrize(
-    "transition", [sp.identity(3, np.float32, format="csr"), sp.csr_matrix((0, 0), dtype=np.float32)]
-)
-def test_points_without_edges_cover_themselves(transition):
-    np.testing.assert_array_equal(dense(WalkKernel(transition)), transition.toarray())
+@pytest.mark.parametrize("n_points", [3, 0])
+def test_points_without_edges_cover_themselves(n_points):
+    kernel = kernel_of(sp.csr_matrix((n_points, n_points), dtype=np.float32))
+    np.testing.assert_array_equal(dense(kernel), np.eye(n_points, dtype=np.float32))

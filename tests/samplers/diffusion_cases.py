@@ -44,3 +44,21 @@ def play(features, truth, sampler, *, rounds, size, start=(), seed=0):
         queries.append(query)
         labelled = np.concatenate([labelled, query.indices])
     return queries
+
+
+def random_kernel(n=80, seed=0):
+    generator = np.random.default_rng(seed)
+    dense = generator.random((n, n)) * (generator.random((n, n)) < 0.1)
+    dense = np.maximum(dense, dense.T)
+    np.fill_diagonal(dense, 1)
+    return dense.astype(np.float32)
+
+
+def naive_cover(kernel, weights, covered, nodes, size):
+    covered, left, chosen = covered.astype(np.float64), list(range(len(nodes))), []
+    for _ in range(size):
+        gain = [weights @ np.maximum(kernel[nodes[i]] - covered, 0) for i in left]
+        best = left.pop(int(np.argmax(gain)))
+        chosen.append((best, max(gain), covered[nodes[best]]))
+        covered = np.maximum(covered, kernel[nodes[best]])
+    return [np.array(column) for column in zip(*chosen, strict=True)]

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from lightning_diffal import diffusion, graph
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.graph.kernel import WalkKernel
+from lightning_diffal.graph.weights import weighted_degree
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers import DiffusionSampler, QueryData
 from lightning_diffal.samplers.covering import (
@@ -17,72 +18,8 @@ from lightning_diffal.samplers.covering import (
     contested_labels_cover,
     covered_by,
     gains,
-    greedy_cover,
 )
-from tests.samplers.diffusion_cases import ask, clouds
-
-
-def random_kernel(n=80, seed=0):
-    generator = np.random.default_rng(seed)
-    dense = generator.random((n, n)) * (generator.random((n, n)) < 0.1)
-    dense = np.maximum(dense, dense.T)
-    np.fill_diagonal(dense, 1)
-    return dense.astype(np.float32)
-
-
-def naive(kernel, weights, covered, nodes, size):
-    covered, left, chosen = covered.astype(np.float64), list(range(len(nodes))), []
-    for _ in range(size):
-        gain = [weights @ np.maximum(kernel[nodes[i]] - covered, 0) for i in left]
-        best = left.pop(int(np.argmax(gain)))
-        chosen.append((best, max(gain), covered[nodes[best]]))
-        covered = np.maximum(covered, kernel[nodes[best]])
-    return [np.array(column) for column in zip(*chosen, strict=True)]
-
-
-@pytest.mark.parametrize(("rows", "held"), [(1, 2**24), (3, 0), (7, 100), (1024, 2**24)])
-@pytest.mark.parametrize("seed", range(4))
-def test_greedy_equals_the_naive_choice(rows, held, seed, monkeypatch):
-    monkeypatch.setattr("lightning_diffal.samplers.covering._ROWS", rows)
-    monkeypatch.setattr("lightning_diffal.samplers.covering._HELD_VALUES", held)
-    generator = np.random.default_rng(seed)
-    kernel, weights = random_kernel(seed=seed), generator.random(80).astype(np.float32)
-    covered = (0.3 * generator.random(80)).astype(np.float32)
-    nodes = generator.permutation(80)[:60]
-    before = covered.copy()
-    found = greedy_cover(sp.csr_matrix(kernel), weights, covered, nodes, 60)
-    positions, gain, at_pick = naive(kernel, weights, covered, nodes, 60)
-    np.testing.assert_array_equal(covered, before)
-    np.testing.assert_array_equal(found.positions[:40], positions[:40])  # later ones gain next to nothing
-    np.testing.assert_allclose(found.gains, gain, atol=1e-5)
-    np.testing.assert_allclose(found.covered[:40], at_pick[:40], atol=1e-6)
-    assert sorted(found.positions) == list(range(60))
-
-
-def test_equal_gains_go_to_the_earlier_node():
-    kernel = sp.identity(6, np.float32, format="csr")
-    ones, nodes = np.ones(6, np.float32), np.array([4, 1, 5, 0])
-    assert greedy_cover(kernel, ones, 0 * ones, nodes, 4).positions.tolist() == [0, 1, 2, 3]
-
-
-def test_rows_of_unpromising_nodes_are_not_read():
-    class Counted:
-        def __init__(self, matrix):
-            self.matrix, self.shape, self.read = matrix, matrix.shape, 0
-
-        def __getitem__(self, nodes):
-            self.read += len(nodes)
-            return self.matrix[nodes]
-
-        def __matmul__(self, vector):
-            return self.matrix @ vector
-
-    # forty groups of fifty, each wholly covered by any of its members; larger numbers count more
-    groups = sp.block_diag([np.ones((50, 50), np.float32)] * 40, format="csr")
-    kernel, weights = Counted(groups), np.repeat(np.arange(1, 41, dtype=np.float32), 50)
-    found = greedy_cover(kernel, weights, np.zeros(2000, np.float32), np.arange(2000), 10)
-    assert (found.positions // 50).tolist() == [39, 38, 37, 36, 35, 34, 33, 32, 31, 30]
-    assert kernel.read < 1000
+from tests.samplers.diffusion_cases import ask, clouds, naive_cover, random_kernel
 
 
 def test_gains_of_blocks_and_empty_rows(monkeypatch):
@@ -136,8 +73,9 @@ def probabilities_of(n, n_classes, seed=0):
 
 
 def dense_kernel(features, k=15):
-    transition = graph.transition_matrix(graph.self_tuning_weights(*nearest_neighbors(features, k)))
-    return WalkKernel(transition)[np.arange(len(features))].toarray()
+    weights = graph.self_tuning_weights(*nearest_neighbors(features, k))
+    kernel = WalkKernel(graph.transition_matrix(weights), weighted_degree(weights))
+    return kernel[np.arange(len(features))].toarray()
 
 
 @pytest.mark.parametrize("n_labelled", [6, 24, 25, 40])  # a network is trusted in full from five per class on
@@ -156,7 +94,7 @@ def test_with_a_network_equals_a_naive_transcription(size, n_labelled):
     known = trust * np.where(agrees, kernel[labelled], 0).max(axis=0) + (1 - trust) * kernel[labelled].max(axis=0)
     known = np.maximum(known, kernel[pending].max(axis=0))
     nodes = np.setdiff1d(np.arange(400), np.concatenate([labelled, pending]))
-    positions, gain, covered = naive(kernel, weights, known, nodes, size)
+    positions, gain, covered = naive_cover(kernel, weights, known, nodes, size)
     query = ask(features, labelled, truth[labelled], size, num_classes=5, pending=pending, probabilities=probabilities)
     np.testing.assert_array_equal(query.indices, nodes[positions])
     np.testing.assert_allclose(query.scores, gain, rtol=1e-4)
@@ -179,7 +117,7 @@ def test_without_a_network_equals_a_naive_transcription():
     masses = np.stack([np.where((labels == c)[:, None], kernel[labelled], 0).max(axis=0) for c in range(5)], axis=1)
     ordered = np.sort(masses, axis=1)
     nodes = np.setdiff1d(np.arange(400), labelled)
-    positions, gain, _ = naive(kernel, weights, ordered[:, -1] - ordered[:, -2], nodes, 15)
+    positions, gain, _ = naive_cover(kernel, weights, ordered[:, -1] - ordered[:, -2], nodes, 15)
     query = ask(features, labelled, labels, 15, num_classes=5)
     np.testing.assert_array_equal(query.indices, nodes[positions])
     np.testing.assert_allclose(query.scores, gain, rtol=1e-4)
@@ -292,7 +230,7 @@ class TestNetwork:
         known = 0.5 * known + 0.5 * kernel[labelled].max(axis=0)  # ten labels of four classes: half of full trust
         weights = 1 - 0.5 * (sure.mean(axis=1) if reduction == "mean" else sure.min(axis=1))
         nodes = np.setdiff1d(np.arange(300), labelled)
-        positions, _, _ = naive(kernel, weights, known, nodes, 6)
+        positions, _, _ = naive_cover(kernel, weights, known, nodes, 6)
         data = QueryData(features=features, labelled=labelled, labels=truth[labelled], probabilities=probabilities)
         query = DiffusionSampler(multilabel=reduction).select(data, 6, np.random.default_rng(0))
         np.testing.assert_array_equal(query.indices, nodes[positions])

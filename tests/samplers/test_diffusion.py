@@ -15,6 +15,7 @@ from lightning_diffal import graph
 from lightning_diffal.datasets import blobs, checkerboard
 from lightning_diffal.exceptions import ConfigurationError, FeatureError, InvalidLabelError
 from lightning_diffal.graph.kernel import WalkKernel
+from lightning_diffal.graph.weights import weighted_degree
 from lightning_diffal.neighbors.nearest import nearest_neighbors
 from lightning_diffal.samplers import DiffusionSampler, QueryData
 from tests.samplers.diffusion_cases import ask, clouds, play
@@ -305,7 +306,9 @@ class TestColdStart:
         weights = graph.self_tuning_weights(*nearest_neighbors(features, 15))
         central = graph.centrality(weights)
         if criterion == "auto":  # the one that covers most
-            central = WalkKernel(graph.transition_matrix(weights)) @ np.ones(len(features), np.float32)
+            central = WalkKernel(graph.transition_matrix(weights), weighted_degree(weights)) @ np.ones(
+                len(features), np.float32
+            )
             np.testing.assert_allclose(query.scores, central.max(), rtol=1e-5)
         assert query.indices[0] == central.argmax()
         assert query.details["nearest_labelled"].tolist() == [-1]

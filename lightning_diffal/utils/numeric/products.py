@@ -1,4 +1,4 @@
-"""Sparse matrices of many rows: some of the rows without copying them, and products on all cores."""
+"""Sparse matrices of many rows: some of the rows without copying them, their sums, and products on all cores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from lightning_diffal.utils.aliases import FloatArray
+from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.numeric.threads import each, number_of_threads
 
-__all__ = ["multiplier", "rows_of"]
+__all__ = ["multiplier", "rows_of", "sums_of_rows"]
 
 _LARGE = 500_000  # values of a matrix from which on threads save more than they cost
 
@@ -72,3 +72,24 @@ def rows_of(matrix: sp.csr_matrix, part: slice) -> sp.csr_matrix:
     # set one by one: the constructor copies what is a small part of a larger array
     rows.data, rows.indices, rows.indptr = matrix.data[span], matrix.indices[span], pointers - pointers[0]
     return rows
+
+
+def sums_of_rows(values: FloatArray, pointers: IntArray) -> FloatArray:
+    """Sums of consecutive values from each pointer to the next, in double precision: equal rows have equal sums.
+
+    Args:
+        values: `(nnz,)`.
+        pointers: `(R + 1,)`, as of a matrix in CSR format.
+
+    Returns:
+        `(R,)`.
+
+    Example:
+        >>> sums_of_rows(np.float32([1, 2, 4]), np.array([0, 2, 2, 3]))
+        array([3., 0., 4.], dtype=float32)
+    """
+    sums = np.zeros(len(pointers) - 1, np.float32)
+    filled = np.flatnonzero(np.diff(pointers))
+    if len(filled):
+        sums[filled] = np.add.reduceat(values, pointers[:-1][filled], dtype=np.float64)
+    return sums
