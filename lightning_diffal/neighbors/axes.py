@@ -12,6 +12,7 @@ from lightning_diffal.utils.aliases import FloatArray
 __all__ = ["Axes"]
 
 _SAMPLE = 10_000  # points that the axes are found from
+_CENTRED_BY = 1000  # of those
 _FEW = 96  # dimensions that are searched as they are
 _STEPS = ((64, 3), (64, 6), (128, 4), (256, 4))  # axes, and shortlisted points for each one wanted
 
@@ -43,12 +44,12 @@ class Axes(NamedTuple):
         """
         places = np.unique(np.linspace(0, len(points) - 1, min(len(points), _SAMPLE)).astype(np.int64))
         sample = points[places]
-        centre = np.median(sample, axis=0)  # a mean would follow outliers
+        centre = np.median(sample[:: max(1, len(sample) // _CENTRED_BY)], axis=0)  # a mean would follow outliers
         n_dimensions = sample.shape[1]
         if n_dimensions <= _FEW:
             return cls(centre, np.empty((0, 0), np.float32), len(_STEPS))
         sample = sample - centre
-        _, directions = np.linalg.eigh(sample.T.astype(np.float64) @ sample)
+        _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
         return cls(centre, np.ascontiguousarray(directions[:, ::-1], np.float32), 0)
 
     @property

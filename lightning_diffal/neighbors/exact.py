@@ -22,6 +22,7 @@ _SPARE = 8  # columns shortlisted beyond k, since the Gram form orders close nei
 _BLOCK_VALUES = 2**22  # values of a temporary matrix: 16 MiB in float32, the fastest of 2^20 to 2^25 on CPUs
 _BLOCK_VALUES_GPU = 2**26
 _FAISS_ROWS = 4096
+_CENTRED_BY = 512  # points: any centre within the data is as good
 
 
 def exact_search(
@@ -51,7 +52,7 @@ def exact_search(
     indices, distances = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
     pending = np.arange(len(rows))
     # a median: a mean would follow outliers
-    centre = np.median(points[:: max(1, len(points) // 4096)], axis=0)
+    centre = np.median(points[:: max(1, len(points) // _CENTRED_BY)], axis=0)
     for dtype in (np.float32, np.float64):
         centred = points.astype(dtype, copy=False) - centre.astype(dtype)
         by_faiss = faiss is not None and dtype == np.float32 and str(device) == "cpu"

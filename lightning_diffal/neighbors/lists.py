@@ -33,6 +33,7 @@ _TRAINING_POINTS = 32  # for each centroid; more change nothing
 _MANY = 300_000
 """Points from which on coordinates along axes are kept in half precision, and shortlists are read in common."""
 
+_WIDE = 128  # dimensions from which on shortlists of fewer points are read in common, too
 _FIRST_STEP = 2  # of the axes, where points are many: groups along more axes hold more of each other's neighbours
 _GROUPED_AT_ONCE = 2**17
 _BLOCKS = 8  # read at once
@@ -281,7 +282,8 @@ class _Lists:
         kept = _kept_lists(stages, n_rows, k)
         if probed >= _FLAT_FROM * self.size:
             self._compare_all()
-        places = np.empty(len(self._points), np.int32) if self._many else None
+        in_common = self._many or self._points.shape[1] > _WIDE
+        places = np.empty(len(self._points), np.int32) if in_common else None
         done = (stages.facts("searched") or {"done": 0})["done"]
         parts = [part for part in slices(n_rows, _QUERIES) if part.stop > done]
         for number, part in enumerate(counted("searching neighbours", parts, n_rows), start=1):
