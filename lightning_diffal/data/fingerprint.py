@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lightning_diffal.labels.targets import without_target
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
 
-__all__ = ["check_fingerprint", "fingerprint", "item_digest", "steady_digest"]
+__all__ = ["check_fingerprint", "fingerprint", "item_digest", "steady_digests"]
 
 _LABELLED = 32  # read twice each in every round: what a mini-batch costs
 
@@ -38,18 +38,21 @@ def item_digest(item: Any) -> str | None:
     return digest.hexdigest() if _feed(digest, item) else None
 
 
-def steady_digest(data: ActiveDataModule, index: int) -> str | None:
-    """A digest of what the model sees of a point: not of its label, which may come between two runs.
+def steady_digests(data: ActiveDataModule, indices: Sequence[int]) -> list[str | None]:
+    """Digests of what the model sees of some points: not of their labels, which may come between two runs.
 
     Args:
         data: items are read without augmentation where `pool_dataset` is given; the random state is left alone.
-        index: of the point.
+        indices: of the points.
 
     Returns:
-        `None` where two reads disagree, or the item holds something without values.
+        One each; `None` where two reads disagree, or the item holds something without values.
     """
-    first, second = (item_digest(without_target(item, data.target)) for item in data.pool_item_twice(index))
-    return first if first == second else None
+    found: list[str | None] = []
+    for items in data.pool_items_twice(indices):
+        first, second = (item_digest(without_target(item, data.target)) for item in items)
+        found.append(first if first == second else None)
+    return found
 
 
 def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
@@ -67,8 +70,9 @@ def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
     n_points, ids = len(data.pool), data.pool.ids
     labelled = data.pool.labelled_indices
     spread = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), _LABELLED)).astype(np.int64)].tolist()
-    found = {index: steady_digest(data, index) for index in sorted({0, n_points // 2, n_points - 1, *spread})}
-    indices = [index for index, digest in found.items() if digest is not None]
+    looked_at = sorted({0, n_points // 2, n_points - 1, *spread})
+    found = dict(zip(looked_at, steady_digests(data, looked_at), strict=True))
+    indices = [index for index in looked_at if found[index] is not None]
     return {
         "indices": indices,
         "ids": None if ids is None else [ids[index] for index in indices],
@@ -86,8 +90,8 @@ def check_fingerprint(data: ActiveDataModule, saved: Mapping[str, Any]) -> None:
     Raises:
         ResumeError: an item is another one.
     """
-    for index, digest in zip(positions_of(saved, data.pool.ids), saved["digests"], strict=True):
-        now = steady_digest(data, index)
+    indices = positions_of(saved, data.pool.ids)
+    for index, digest, now in zip(indices, saved["digests"], steady_digests(data, indices), strict=True):
         if now is not None and now != digest:
             raise ResumeError(
                 f"Item {index} of the training data set is not the one that the run began with: the data set was "

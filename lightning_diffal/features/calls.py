@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_diffal.exceptions import FeatureError
 from lightning_diffal.features.trees import Path, fields_of, tensors_of, without
 
-__all__ = ["HINT", "Arguments", "call_method", "floating_tensors", "ways_to_call", "why_not"]
+__all__ = ["HINT", "Arguments", "arguments_of", "call_method", "floating_tensors", "ways_to_call", "why_not"]
 
 HINT = (
     "Say where features are with `ActiveLearning(features=...)`: the name of a submodule whose output they are "
@@ -43,50 +43,71 @@ def ways_to_call(function: Callable[..., Any], batch: Any, label_paths: list[Pat
         (('images',), {})
     """
     signature = inspect.signature(function)
+    return {what: way for what, way in _ways(signature, batch, label_paths) if _fits(signature, way)}
+
+
+def arguments_of(way: str, signature: inspect.Signature, batch: Any, label_paths: list[Path]) -> Arguments:
+    """`ways_to_call(...)[way]` of a function that is called again and again: the other ways are not looked at.
+
+    Args:
+        way: one that fits its signature.
+        signature: of the function.
+        batch: as the loader gives it, with placeholders for labels.
+        label_paths: where they are.
+
+    Raises:
+        KeyError: this batch has no such way.
+
+    Example:
+        >>> arguments_of("its first inputs", inspect.signature(lambda x: None), ["images", "labels"], [(1,)])
+        (('images',), {})
+    """
+    for what, arguments in _ways(signature, batch, label_paths):
+        if what == way and _fits(signature, arguments):
+            return arguments
+    raise KeyError(way)
+
+
+def _ways(signature: inspect.Signature, batch: Any, label_paths: list[Path]) -> Iterator[tuple[str, Arguments]]:
     parameters = list(signature.parameters.values())
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in {*_BY_KEYWORD, *_BY_POSITION}]
-    ways: dict[str, Arguments] = {}
     if needed[:1] == ["batch"] or (parameters and parameters[0].name == "batch"):
-        ways["the whole batch"] = (batch,), {"batch_idx": 0} if "batch_idx" in needed else {}
+        yield "the whole batch", ((batch,), {"batch_idx": 0} if "batch_idx" in needed else {})
     inputs = without(batch, label_paths)
-    ways |= _by_name(parameters, inputs)
+    yield from _by_name(parameters, inputs)
     if isinstance(inputs, tuple):
-        ways |= _by_position(parameters, needed, inputs)
-    ways["its inputs at once"] = (inputs,), {}
+        yield from _by_position(parameters, needed, inputs)
+    yield "its inputs at once", ((inputs,), {})
     if isinstance(inputs, tuple):
-        ways["its first inputs"] = inputs[: max(1, min(len(needed), len(inputs)))], {}
+        yield "its first inputs", (inputs[: max(1, min(len(needed), len(inputs)))], {})
     tensors = list(tensors_of(inputs))
     large = [tensor for tensor in tensors if tensor.ndim > 1]
     for what, found in (("the one tensor in it", tensors), ("the one tensor of several dimensions in it", large)):
         if len(found) == 1:
-            ways[what] = (found[0],), {}
-    return {what: way for what, way in ways.items() if _fits(signature, way)}
+            yield what, ((found[0],), {})
 
 
-def _by_name(parameters: list[inspect.Parameter], inputs: Any) -> dict[str, Arguments]:
+def _by_name(parameters: list[inspect.Parameter], inputs: Any) -> Iterator[tuple[str, Arguments]]:
     named = fields_of(inputs) or {}
     if not named or not all(isinstance(name, str) for name in named):
-        return {}
+        return
     names = [p.name for p in parameters if p.kind in _BY_KEYWORD]
     needed = [p.name for p in parameters if p.kind in _BY_KEYWORD and p.default is p.empty]
-    ways: dict[str, Arguments] = {}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        ways["all its fields by name"] = (), named
+        yield "all its fields by name", ((), named)
     if set(names) & set(named) and set(needed) <= set(named):
-        ways["its fields by name"] = (), {name: named[name] for name in names if name in named}
-    return ways
+        yield "its fields by name", ((), {name: named[name] for name in names if name in named})
 
 
 def _by_position(
     parameters: list[inspect.Parameter], needed: list[str], inputs: tuple[Any, ...]
-) -> dict[str, Arguments]:
+) -> Iterator[tuple[str, Arguments]]:
     places = sum(p.kind in _BY_POSITION for p in parameters)
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     surplus = inputs[len(needed) :]
     # what is optional is filled with further inputs, and not with an index or a name that items carry along
     if variadic or (len(inputs) <= places and all(isinstance(value, Tensor) and value.ndim > 1 for value in surplus)):
-        return {"its inputs by position": (inputs, {})}
-    return {}
+        yield "its inputs by position", (inputs, {})
 
 
 def _fits(signature: inspect.Signature, way: Arguments) -> bool:

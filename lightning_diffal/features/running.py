@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_diffal._lightning import is_overridden, muted_steps, pl, rank_zero_info
 from lightning_diffal.exceptions import ConfigurationError, FeatureError
-from lightning_diffal.features.calls import HINT, floating_tensors, ways_to_call, why_not
+from lightning_diffal.features.calls import HINT, arguments_of, floating_tensors, ways_to_call, why_not
 from lightning_diffal.features.trees import Path
 
 __all__ = ["ModelCall", "find_call"]
@@ -38,6 +39,7 @@ class ModelCall:
         self.way = way
         self.label_paths = label_paths
         self.scores = scores
+        self._signature = inspect.signature(module.forward)  # to read it takes longer than to run a small model
 
     def __call__(self, batch: Any) -> list[Tensor]:
         """The floating tensors that the model returns, or its class scores where it returns a loss."""
@@ -63,7 +65,7 @@ class ModelCall:
                 return getattr(self.module, self.name)(*_step_arguments(self.module, self.name, batch))
         if self.name == "predict_step":
             return _predict_step(self.module)(batch)
-        args, kwargs = ways_to_call(self.module.forward, batch, self.label_paths)[self.way]
+        args, kwargs = arguments_of(self.way, self._signature, batch, self.label_paths)
         return self.module(*args, **kwargs)
 
 

@@ -67,18 +67,16 @@ def parse_label(value: Any, num_classes: int | None = None, class_names: Sequenc
             known = "no `class_names` are given" if class_names is None else f"the classes are {list(class_names)}"
             raise InvalidLabelError(f"Expected a label to be an integer class, but got {value!r}, and {known}.")
         return list(class_names).index(value)
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float().numpy() if value.is_floating_point() else value.numpy()
-    array = _as_array(value)
-    if array is None or array.dtype.kind not in "iubf" or array.ndim > 1 or array.size == 0:
-        raise InvalidLabelError(
-            "Expected a label to be an integer class or a vector of zeros and ones, "
-            f"but got {reprlib.repr(value)} of type {type(value).__name__}."
-        )
-    if array.size > 1:
-        return _parse_vector(array, num_classes)
-    single = array.reshape(()).item()  # a class may be wrapped in one dimension
+    single: Any
+    if type(value) is int and value.bit_length() < 64:
+        single = value
+    elif isinstance(value, torch.Tensor) and value.dtype is torch.int64 and not value.ndim:
+        single = value.item()  # by far the commonest, in every item of a batch
+    else:
+        array = _numbers(value)
+        if array.size > 1:
+            return _parse_vector(array, num_classes)
+        single = array.reshape(()).item()  # a class may be wrapped in one dimension
     if isinstance(single, float) and not single.is_integer():
         raise InvalidLabelError(
             f"Expected a label to be an integer class, but got {single!r}. Regression targets are not supported."
@@ -91,11 +89,20 @@ def parse_label(value: Any, num_classes: int | None = None, class_names: Sequenc
     return label
 
 
-def _as_array(value: Any) -> npt.NDArray[Any] | None:
+def _numbers(value: Any) -> npt.NDArray[Any]:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.is_floating_point() else value.numpy()
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError:  # nested lists of different lengths
-        return None
+        array = None
+    if array is None or array.dtype.kind not in "iubf" or array.ndim > 1 or array.size == 0:
+        raise InvalidLabelError(
+            "Expected a label to be an integer class or a vector of zeros and ones, "
+            f"but got {reprlib.repr(value)} of type {type(value).__name__}."
+        )
+    return array
 
 
 def _parse_vector(array: npt.NDArray[Any], num_classes: int | None) -> Label:

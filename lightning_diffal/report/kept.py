@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import eigh
 
 from lightning_diffal.data.datamodule import ActiveDataModule
 from lightning_diffal.exceptions import ResumeError
@@ -74,11 +75,11 @@ def project(rows: FloatArray) -> FloatArray:
     mean = sample.mean(axis=0)
     centred = sample - mean
     if centred.shape[1] <= len(centred):
-        values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
-        axes = vectors[:, np.argsort(-values)]
+        last = centred.shape[1] - 1
+        scatter = centred.T @ centred  # for a picture
+        axes = eigh(scatter, subset_by_index=(max(0, last + 1 - _DIMENSIONS), last))[1][:, ::-1]
     else:
-        axes = np.linalg.svd(centred, full_matrices=False)[2].T
-    axes = axes[:, :_DIMENSIONS]
+        axes = np.linalg.svd(centred, full_matrices=False)[2].T[:, :_DIMENSIONS]
     largest = np.abs(axes).argmax(axis=0)
     axes = axes * np.where(axes[largest, np.arange(axes.shape[1])] < 0, -1.0, 1.0)  # one of two directions, always
     projected: FloatArray = ((rows - mean) @ axes.astype(np.float32)).astype(np.float32)

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from lightning_diffal.data.fingerprint import steady_digest
+from lightning_diffal.data.fingerprint import steady_digests
 from lightning_diffal.exceptions import ConfigurationError
 from lightning_diffal.labels.ids import writable
 from lightning_diffal.labels.targets import Target, without_target
@@ -209,7 +209,7 @@ def content_digest(data: ActiveDataModule, index: int) -> str | None:
 
     A project may hold tasks of another data set under the same numbers: their labels must not be taken for ours.
     """
-    digest = None if data.pool.ids is not None else steady_digest(data, index)
+    digest = None if data.pool.ids is not None else steady_digests(data, [index])[0]
     return None if digest is None else digest[:16]
 
 
