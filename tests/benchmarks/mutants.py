@@ -23,6 +23,7 @@ MODULES = {
     "boundary": ("diffusion/boundary.py", ["tests/diffusion", "tests/samplers/test_diffusion.py"]),
     "weights": ("graph/weights.py", ["tests/graph"]),
     "kernel": ("graph/kernel.py", ["tests/graph"]),
+    "greedy": ("samplers/greedy.py", ["tests/samplers/test_greedy.py", "tests/samplers/test_covering.py"]),
     "sampler": (
         "samplers/diffusion.py",
         [

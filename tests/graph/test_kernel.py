@@ -73,3 +73,5 @@ def test_made_in_parts_it_is_the_same_bit_for_bit(monkeypatch):
 def test_points_without_edges_cover_themselves(n_points):
     kernel = kernel_of(sp.csr_matrix((n_points, n_points), dtype=np.float32))
     np.testing.assert_array_equal(dense(kernel), np.eye(n_points, dtype=np.float32))
+    vector = np.arange(n_points, dtype=np.float32)
+    np.testing.assert_allclose(kernel @ vector, vector, rtol=1e-6)

@@ -73,3 +73,11 @@ def test_where_room_is_short_the_rows_of_the_best_are_kept(monkeypatch):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert ample.read < short.read < 4 * ample.read
+
+
+def test_a_node_whose_bound_is_its_gain_is_not_passed_over(monkeypatch):
+    """The first is fetched first, for what it shares with the third; that is covered, and the second gains more."""
+    monkeypatch.setattr("lightning_diffal.samplers.greedy._ROWS", 1)
+    kernel = sp.csr_matrix(np.float32([[1, 0, 0.5], [0, 1, 0], [0.5, 0, 1]]))
+    weights, covered = np.float32([0.99995, 1, 4]), np.float32([0, 0, 0.5])
+    assert greedy_cover(kernel, weights, covered, np.array([0, 1]), 2).positions.tolist() == [1, 0]
