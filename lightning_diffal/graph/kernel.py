@@ -66,11 +66,13 @@ class WalkKernel:
 
         def compute(number: int) -> None:
             some = nodes[parts[number]]
-            product = _with_diagonal(self._moving[some], some, 2 * self._stay) @ self._moving
-            lengths = np.diff(product.indptr)
-            product.data *= np.repeat(self._scale[some], lengths) * self._scale[product.indices]
+            left = _with_diagonal(self._moving[some], some, 2 * self._stay)
+            left.data *= np.repeat(self._scale[some], np.diff(left.indptr))
+            product = left @ self._moving
+            product.data *= self._scale.take(product.indices)
             np.minimum(product.data, 1, out=product.data)
-            product.data[product.indices == np.repeat(some, lengths)] = 1  # exactly: a copy of it adds nothing
+            own = np.repeat(some.astype(product.indices.dtype), np.diff(product.indptr))
+            product.data[product.indices == own] = 1  # exactly: a copy of it adds nothing
             rows[number] = product
 
         each(compute, range(len(parts)))

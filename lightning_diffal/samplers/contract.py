@@ -236,10 +236,11 @@ def _check_permutation(sampler: QuerySampler, case: str, values: Values, size: i
 
 
 def _global_random_state() -> tuple[str, ...]:
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 - read, and expected to stay
+    _, keys, *place = np.random.get_state()  # noqa: NPY002 - read, and expected to stay
     import torch  # takes seconds, and a sampler may move its generator
 
-    return repr(random.getstate()), repr(numpy_state["state"]["key"].tolist()), repr(torch.get_rng_state().tolist())
+    numpy_state = [*np.asarray(keys).tolist(), *place]  # most draws move the place only, and not the keys
+    return repr(random.getstate()), repr(numpy_state), repr(torch.get_rng_state().tolist())
 
 
 def _snapshot(data: QueryData) -> dict[str, npt.NDArray[Any]]:

@@ -54,12 +54,13 @@ def greedy_cover(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes
     by the gain :math:`\sum_n u_n \max(0, K_{xn} - \mathrm{cov}_n)` of each pick `x`. `F` is monotone and submodular, so
     the greedy choice is within :math:`1 - 1/e` of the best (Nemhauser, Wolsey and Fisher, 1978), and the gain of a node
     can only fall: it is computed again only where its last value would win (Minoux, "Accelerated greedy algorithms",
-    1978). At first there is no gain but a bound of it, :math:`\sum_n u_n (1 - \mathrm{cov}_n) K_{xn}`, one product with
-    a vector for all nodes; rows of the kernel are computed in blocks, the most promising first, as far as picks need
-    them.
+    1978). At first there is no gain but a bound of it, :math:`\sum_n u_n \max(0, 1 - \mathrm{cov}_n / h_n) K_{xn}` where
+    no other node says more than :math:`h_n` about `n`, one product with a vector for all nodes. Rows of the kernel are
+    computed in blocks, the most promising first, as far as picks need them; of nodes whose row was computed :math:`h_n`
+    is the largest value in it, of others 1.
 
     Args:
-        kernel: `(U, U)`, row by row what a node covers.
+        kernel: `(U, U)`, symmetric, with a unit diagonal: row by row what a node covers.
         weights: `(U,)` :math:`u`, at least 0.
         covered: `(U,)` :math:`\kappa`, what is covered before; it is left as it is.
         nodes: `(M,)` distinct nodes to choose from; of equal gains the earlier one wins.
@@ -88,6 +89,7 @@ class _Candidates:
     def __init__(self, kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntArray) -> None:
         self._kernel, self._weights, self._nodes = kernel, weights, nodes
         self._covered = np.array(covered, np.float32)
+        self._highest = np.ones(len(weights), np.float32)  # of what any other node says about each
         self._picks = 0
         self._rows = _HeldRows(kernel, nodes)
         self._gains: list[tuple[float, int, int]] = []  # a heap: less than the gain, position, picks when computed
@@ -117,8 +119,8 @@ class _Candidates:
         return position, -bound, before
 
     def _renew_bounds(self) -> None:
-        # K - cov <= K (1 - cov), since neither is above 1; and a little more, for what rounding takes
-        gained = self._kernel @ (self._weights * (1 - self._covered))
+        # K - cov <= K (1 - cov / h) where K <= h; and a little more, for what rounding takes
+        gained = self._kernel @ (self._weights * np.maximum(1 - self._covered / self._highest, 0))
         bounds = _ROUNDED_UP * gained[self._nodes[self._waiting]]
         order = np.argsort(-bounds, kind="stable")
         self._waiting, self._bounds, self._fetches = self._waiting[order], bounds[order], 0
@@ -134,8 +136,10 @@ class _Candidates:
         gained = np.zeros(len(promising), np.float32)
 
         def compute(number: int) -> None:
+            some = self._nodes[promising[parts[number]]]
             blocks[number] = block = self._rows.make(promising[parts[number]])
             gained[parts[number]] = self._gained(block.indices, block.data, block.indptr)
+            self._highest[some] = _highest_of_others(block, some)
 
         each(compute, range(len(parts)))
         for part, block in zip(parts, blocks, strict=True):
@@ -151,7 +155,10 @@ class _Candidates:
 
     def _gained(self, columns: IntArray, values: FloatArray, pointers: IntArray) -> FloatArray:
         """What some candidates gain now, of whom the rows of the kernel are given."""
-        return sums_of_rows(self._weights[columns] * np.maximum(values - self._covered[columns], 0), pointers)
+        left = values - self._covered.take(columns)
+        np.maximum(left, 0, out=left)
+        left *= self._weights.take(columns)
+        return sums_of_rows(left, pointers)
 
     def _note(self, positions: list[int], gained: FloatArray) -> None:
         self._last[positions] = gained
@@ -159,6 +166,16 @@ class _Candidates:
             heapq.heappush(self._gains, (-gain, position, self._picks))
         if self._rows.overflow:
             self._rows.keep_half(self._last)
+
+
+def _highest_of_others(rows: sp.csr_matrix, nodes: IntArray) -> FloatArray:
+    """`(R,)` the largest value of each row but for the node's own."""
+    others = rows.data * (rows.indices != np.repeat(nodes.astype(rows.indices.dtype), np.diff(rows.indptr)))
+    highest: FloatArray = np.zeros(len(nodes), np.float32)
+    filled = np.flatnonzero(np.diff(rows.indptr))
+    highest[filled] = np.maximum.reduceat(others, rows.indptr[:-1][filled])
+    bounded: FloatArray = np.clip(_ROUNDED_UP * highest, np.finfo(np.float32).tiny, 1)
+    return bounded
 
 
 class _HeldRows:

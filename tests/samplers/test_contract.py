@@ -32,6 +32,7 @@ from lightning_diffal.samplers import (
 )
 from lightning_diffal.samplers.contract import PermutedGenerator
 from lightning_diffal.utils.jsonable import stable_repr
+from lightning_diffal.utils.seeding import isolated_random_state
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ class OwnGenerator(Right):
 
 class GlobalNumpy(Right):
     def select(self, data, query_size, generator):
-        np.random.random()
+        np.random.random()  # moves a place among the keys, and the keys themselves once in 312 times
         return super().select(data, query_size, generator)
 
 
@@ -255,6 +256,12 @@ def test_the_right_one_passes():
 def test_wrong_samplers_are_caught(sampler, message):
     with pytest.raises(AssertionError, match=message):
         check_query_sampler(sampler())
+
+
+def test_a_draw_that_moves_no_key_of_numpy_is_noticed():
+    with isolated_random_state(0), pytest.raises(AssertionError, match="changed the global random state"):
+        np.random.random()
+        check_query_sampler(GlobalNumpy())
 
 
 def test_declared_stochastic_samplers_may_depend_on_order():
