@@ -54,10 +54,13 @@ def greedy_cover(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes
     by the gain :math:`\sum_n u_n \max(0, K_{xn} - \mathrm{cov}_n)` of each pick `x`. `F` is monotone and submodular, so
     the greedy choice is within :math:`1 - 1/e` of the best (Nemhauser, Wolsey and Fisher, 1978), and the gain of a node
     can only fall: it is computed again only where its last value would win (Minoux, "Accelerated greedy algorithms",
-    1978). At first there is no gain but a bound of it, :math:`\sum_n u_n \max(0, 1 - \mathrm{cov}_n / h_n) K_{xn}` where
-    no other node says more than :math:`h_n` about `n`, one product with a vector for all nodes. Rows of the kernel are
-    computed in blocks, the most promising first, as far as picks need them; of nodes whose row was computed :math:`h_n`
-    is the largest value in it, of others 1.
+    1978). At first there is no gain but a bound of it,
+
+    .. math:: \sum_n u_n \max(0, 1 - \mathrm{cov}_n / h_n) K_{xn}
+
+    where no other node says more than :math:`h_n` about `n`: one product with a vector for all nodes. Rows of the
+    kernel are computed in blocks, the most promising first, as far as picks need them; of nodes whose row was computed
+    :math:`h_n` is the largest value in it, of others 1.
 
     Args:
         kernel: `(U, U)`, symmetric, with a unit diagonal: row by row what a node covers.
