@@ -6,7 +6,6 @@ Gains are computed only where they could win, so that of a large kernel only tho
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import scipy.sparse as sp
 from lightning_diffal.samplers.covering import Kernel
 from lightning_diffal.utils.aliases import FloatArray, IntArray
 from lightning_diffal.utils.numeric.products import sums_of_rows
-from lightning_diffal.utils.numeric.threads import each, number_of_threads, slices
+from lightning_diffal.utils.numeric.threads import Each, number_of_threads, slices, team
 from lightning_diffal.utils.phases import announce
 
 __all__ = ["Cover", "greedy_cover"]
@@ -76,21 +75,22 @@ def greedy_cover(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes
         >>> cover.positions.tolist(), cover.gains.tolist(), cover.covered.tolist()
         ([1, 0], [2.0, 0.5], [0.0, 0.5])
     """
-    candidates = _Candidates(kernel, weights, covered, nodes)
     picked = np.zeros(size, np.int64)
     gained, before = np.zeros((2, size), np.float32)
-    for number in range(size):
-        picked[number], gained[number], before[number] = candidates.take_best()
-        if (number + 1) % _TOLD_EVERY == 0:
-            announce("choosing points", number + 1, size)
+    with team() as together:
+        candidates = _Candidates(kernel, weights, covered, nodes, together)
+        for number in range(size):
+            picked[number], gained[number], before[number] = candidates.take_best()
+            if (number + 1) % _TOLD_EVERY == 0:
+                announce("choosing points", number + 1, size)
     return Cover(picked, gained, before)
 
 
 class _Candidates:
     """Nodes to choose from: a bound of what each may gain, and the gain itself where its row was needed."""
 
-    def __init__(self, kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntArray) -> None:
-        self._kernel, self._weights, self._nodes = kernel, weights, nodes
+    def __init__(self, kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntArray, each: Each) -> None:
+        self._kernel, self._weights, self._nodes, self._each = kernel, weights, nodes, each
         self._covered = np.array(covered, np.float32)
         self._highest = np.ones(len(weights), np.float32)  # of what any other node says about each
         self._picks = 0
@@ -110,11 +110,11 @@ class _Candidates:
                 self._fetch()
             elif self._gains[0][2] < self._picks:
                 stale = self._stale()
-                self._note(stale, self._gained(*self._rows.read(stale)))
+                self._note(stale, self._gained(*self._rows.read(np.array(stale))))
             else:
                 break
         bound, position, _ = heapq.heappop(self._gains)
-        columns, values, _ = self._rows.read([position])
+        columns, values, _ = self._rows.read(np.array([position]))
         before = float(self._covered[self._nodes[position]])
         self._covered[columns] = np.maximum(self._covered[columns], values)
         self._rows.drop(position)
@@ -144,9 +144,9 @@ class _Candidates:
             gained[parts[number]] = self._gained(block.indices, block.data, block.indptr)
             self._highest[some] = _highest_of_others(block, some)
 
-        each(compute, range(len(parts)))
+        self._each(compute, range(len(parts)))
         for part, block in zip(parts, blocks, strict=True):
-            self._rows.hold(block, promising[part].tolist())
+            self._rows.hold(block, promising[part])
         self._note(promising.tolist(), gained)
 
     def _stale(self) -> list[int]:
@@ -186,7 +186,11 @@ class _HeldRows:
 
     def __init__(self, kernel: Kernel, nodes: IntArray) -> None:
         self._kernel, self._nodes = kernel, nodes
-        self._places: dict[int, tuple[sp.csr_matrix, int]] = {}
+        # arrays and no objects for each row, through which the garbage collector would go again and again
+        self._block = np.full(len(nodes), -1, np.int32)  # that holds the row of a position, -1 where none does
+        self._row = np.zeros(len(nodes), np.int32)  # in it
+        self._blocks: dict[int, sp.csr_matrix] = {}
+        self._made = 0
         self._values = 0
         self._room = max(_HELD_VALUES // 8, _HELD_VALUES - _OF_GRAPH * kernel.shape[0])
 
@@ -199,25 +203,30 @@ class _HeldRows:
         """`(R, U)` rows of the kernel."""
         return self._kernel[self._nodes[positions]]
 
-    def hold(self, block: sp.csr_matrix, positions: list[int]) -> None:
+    def hold(self, block: sp.csr_matrix, positions: IntArray) -> None:
         """Keep rows that were made."""
-        self._places.update({position: (block, row) for row, position in enumerate(positions)})
+        self._blocks[self._made] = block
+        self._block[positions], self._row[positions] = self._made, np.arange(len(positions))
+        self._made += 1
         self._values += block.nnz
 
     def drop(self, position: int) -> None:
         """Forget a row that is not needed again."""
-        self._places.pop(position, None)
+        self._block[position] = -1
 
-    def read(self, positions: list[int]) -> tuple[IntArray, FloatArray, IntArray]:
+    def read(self, positions: IntArray) -> tuple[IntArray, FloatArray, IntArray]:
         """Columns and values of some rows, one after the other, and where each begins and ends."""
-        missing = [position for position in positions if position not in self._places]
-        if missing:
-            self.hold(self.make(np.array(missing)), missing)
-        places = [self._places[position] for position in positions]
-        spans = [(block, slice(block.indptr[row], block.indptr[row + 1])) for block, row in places]
-        columns = [block.indices[span] for block, span in spans]
-        values = [block.data[span] for block, span in spans]
-        pointers = np.cumsum([0, *(len(part) for part in columns)])
+        missing = positions[self._block[positions] < 0]
+        if len(missing):
+            self.hold(self.make(missing), missing)
+        columns: list[IntArray] = []
+        values: list[FloatArray] = []
+        for number, row in zip(self._block[positions].tolist(), self._row[positions].tolist(), strict=True):
+            block = self._blocks[number]
+            span = slice(block.indptr[row], block.indptr[row + 1])
+            columns.append(block.indices[span])
+            values.append(block.data[span])
+        pointers = np.cumsum([0, *map(len, columns)])
         return np.concatenate(columns), np.concatenate(values), pointers
 
     def keep_half(self, promise: FloatArray) -> None:
@@ -226,15 +235,12 @@ class _HeldRows:
         Args:
             promise: of every position.
         """
-        held = np.fromiter(self._places, np.int64, len(self._places))
+        held = np.flatnonzero(self._block >= 0)
         kept = held[np.argsort(-promise[held], kind="stable")[: len(held) // 2]]
-        rows_in: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        blocks: dict[int, sp.csr_matrix] = {}
-        for position in kept.tolist():
-            block, row = self._places[position]
-            blocks[id(block)] = block
-            rows_in[id(block)].append((row, position))
-        self._places, self._values = {}, 0
-        for name, some in rows_in.items():
-            rows, positions = zip(*some, strict=True)
-            self.hold(blocks.pop(name)[list(rows)], list(positions))
+        kept = kept[np.argsort(self._block[kept], kind="stable")]
+        numbers, starts = np.unique(self._block[kept], return_index=True)
+        groups = np.split(kept, starts[1:])
+        rows, blocks = self._row.copy(), self._blocks
+        self._block[:], self._blocks, self._values = -1, {}, 0
+        for number, some in zip(numbers.tolist(), groups, strict=False):  # of no rows there is one group
+            self.hold(blocks.pop(number)[rows[some]], some)

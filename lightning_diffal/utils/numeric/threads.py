@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-__all__ = ["each", "number_of_threads", "slices"]
+__all__ = ["Each", "each", "number_of_threads", "slices", "team"]
+
+Each = Callable[[Callable[[Any], None], Iterable[Any]], None]
+"""A function like `each`."""
 
 T = TypeVar("T")
 
@@ -69,3 +73,32 @@ def each(action: Callable[[T], None], parts: Iterable[T]) -> None:
     with ThreadPoolExecutor(threads) as pool:  # a kept one would be dead in forked processes
         for _ in pool.map(action, parts):
             pass
+
+
+@contextmanager
+def team() -> Iterator[Each]:
+    """`each` with threads that stay for as long as the block lasts: to start them takes a millisecond or two.
+
+    Example:
+        >>> import numpy as np
+        >>> squares = np.zeros(4)
+        >>> def square(part): squares[part] = np.arange(4)[part] ** 2
+        >>> with team() as together: together(square, slices(4, 2))
+        >>> squares
+        array([0., 1., 4., 9.])
+    """
+    threads = number_of_threads()
+    if threads <= 1:
+        yield each
+        return
+    with ThreadPoolExecutor(threads) as pool:
+
+        def together(action: Callable[[Any], None], parts: Iterable[Any]) -> None:
+            parts = list(parts)
+            if len(parts) <= 1:
+                each(action, parts)
+                return
+            for _ in pool.map(action, parts):
+                pass
+
+        yield together
