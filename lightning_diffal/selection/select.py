@@ -126,11 +126,11 @@ def select_from_files(
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.save(folder + "/emb.npy", np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]]))
+        ...     np.save(folder + "/emb.npy", np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.5]]))
         ...     _ = Path(folder, "labels.csv").write_text("index,label\n0,cat")
         ...     chosen = select_from_files(folder + "/emb.npy", 2, labels=[folder + "/labels.csv"])
         >>> sorted(chosen.query.indices.tolist())
-        [3, 4]
+        [4, 5]
         >>> print(chosen)
         1 of 6 points are labelled as cat; 2 chosen out of 5 (2 for exploration, 0 for refinement).
     """
