@@ -23,6 +23,7 @@ __all__ = [
     "contested_labels_cover",
     "covered_by",
     "gains",
+    "gains_of_rows",
     "predicted_class_weights",
 ]
 
@@ -61,10 +62,33 @@ def gains(kernel: Kernel, weights: FloatArray, covered: FloatArray, nodes: IntAr
     """
     result = np.zeros(len(nodes), np.float32)
     for part, rows in _row_blocks(kernel, nodes):
-        result[part] = sums_of_rows(
-            weights[rows.indices] * np.maximum(rows.data - covered[rows.indices], 0), rows.indptr
-        )
+        result[part] = gains_of_rows(rows.indices, rows.data, rows.indptr, weights, covered)
     return result
+
+
+def gains_of_rows(
+    columns: IntArray, values: FloatArray, pointers: IntArray, weights: FloatArray, covered: FloatArray
+) -> FloatArray:
+    """`gains` of nodes whose rows of the kernel are at hand.
+
+    Args:
+        columns: `(nnz,)` of the rows, one after the other.
+        values: `(nnz,)`.
+        pointers: `(R + 1,)` where each begins and ends.
+        weights: `(U,)`.
+        covered: `(U,)`.
+
+    Returns:
+        `(R,)`.
+
+    Example:
+        >>> gains_of_rows(np.array([0, 1]), np.float32([1, 0.5]), np.array([0, 2]), np.ones(2), np.array([1, 0]))
+        array([0.5], dtype=float32)
+    """
+    left = values - covered.take(columns)
+    np.maximum(left, 0, out=left)
+    left *= weights.take(columns)
+    return sums_of_rows(left, pointers)
 
 
 def covered_by(kernel: Kernel, nodes: IntArray) -> FloatArray:

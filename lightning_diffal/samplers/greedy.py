@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from lightning_diffal.samplers.covering import Kernel
+from lightning_diffal.samplers.covering import Kernel, gains_of_rows
 from lightning_diffal.utils.aliases import FloatArray, IntArray
-from lightning_diffal.utils.numeric.products import sums_of_rows
 from lightning_diffal.utils.numeric.threads import Each, number_of_threads, slices, team
 from lightning_diffal.utils.phases import announce
 
@@ -140,7 +139,7 @@ class _Candidates:
 
         def compute(number: int) -> None:
             some = self._nodes[promising[parts[number]]]
-            blocks[number] = block = self._rows.make(promising[parts[number]])
+            blocks[number] = block = self._kernel[some]
             gained[parts[number]] = self._gained(block.indices, block.data, block.indptr)
             self._highest[some] = _highest_of_others(block, some)
 
@@ -158,10 +157,7 @@ class _Candidates:
 
     def _gained(self, columns: IntArray, values: FloatArray, pointers: IntArray) -> FloatArray:
         """What some candidates gain now, of whom the rows of the kernel are given."""
-        left = values - self._covered.take(columns)
-        np.maximum(left, 0, out=left)
-        left *= self._weights.take(columns)
-        return sums_of_rows(left, pointers)
+        return gains_of_rows(columns, values, pointers, self._weights, self._covered)
 
     def _note(self, positions: list[int], gained: FloatArray) -> None:
         self._last[positions] = gained
@@ -174,9 +170,7 @@ class _Candidates:
 def _highest_of_others(rows: sp.csr_matrix, nodes: IntArray) -> FloatArray:
     """`(R,)` the largest value of each row but for the node's own."""
     others = rows.data * (rows.indices != np.repeat(nodes.astype(rows.indices.dtype), np.diff(rows.indptr)))
-    highest: FloatArray = np.zeros(len(nodes), np.float32)
-    filled = np.flatnonzero(np.diff(rows.indptr))
-    highest[filled] = np.maximum.reduceat(others, rows.indptr[:-1][filled])
+    highest = np.maximum.reduceat(others, rows.indptr[:-1])  # no row is empty, each holds its diagonal
     bounded: FloatArray = np.clip(_ROUNDED_UP * highest, np.finfo(np.float32).tiny, 1)
     return bounded
 
@@ -199,10 +193,6 @@ class _HeldRows:
         """Whether more is held than there is room for."""
         return self._values > self._room
 
-    def make(self, positions: IntArray) -> sp.csr_matrix:
-        """`(R, U)` rows of the kernel."""
-        return self._kernel[self._nodes[positions]]
-
     def hold(self, block: sp.csr_matrix, positions: IntArray) -> None:
         """Keep rows that were made."""
         self._blocks[self._made] = block
@@ -218,7 +208,7 @@ class _HeldRows:
         """Columns and values of some rows, one after the other, and where each begins and ends."""
         missing = positions[self._block[positions] < 0]
         if len(missing):
-            self.hold(self.make(missing), missing)
+            self.hold(self._kernel[self._nodes[missing]], missing)
         columns: list[IntArray] = []
         values: list[FloatArray] = []
         for number, row in zip(self._block[positions].tolist(), self._row[positions].tolist(), strict=True):

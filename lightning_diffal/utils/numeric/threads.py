@@ -65,14 +65,11 @@ def each(action: Callable[[T], None], parts: Iterable[T]) -> None:
         array([0., 1., 4., 9.])
     """
     parts = list(parts)
-    threads = min(number_of_threads(), len(parts))
-    if threads <= 1:
-        for part in parts:
-            action(part)
+    if min(number_of_threads(), len(parts)) <= 1:
+        _in_order(action, parts)
         return
-    with ThreadPoolExecutor(threads) as pool:  # a kept one would be dead in forked processes
-        for _ in pool.map(action, parts):
-            pass
+    with team() as together:  # a kept one would be dead in forked processes
+        together(action, parts)
 
 
 @contextmanager
@@ -89,16 +86,21 @@ def team() -> Iterator[Each]:
     """
     threads = number_of_threads()
     if threads <= 1:
-        yield each
+        yield _in_order
         return
     with ThreadPoolExecutor(threads) as pool:
 
         def together(action: Callable[[Any], None], parts: Iterable[Any]) -> None:
             parts = list(parts)
             if len(parts) <= 1:
-                each(action, parts)
+                _in_order(action, parts)
                 return
             for _ in pool.map(action, parts):
                 pass
 
         yield together
+
+
+def _in_order(action: Callable[[Any], None], parts: Iterable[Any]) -> None:
+    for part in parts:
+        action(part)
