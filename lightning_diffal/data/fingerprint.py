@@ -13,6 +13,7 @@ import torch
 from lightning_diffal.exceptions import ResumeError
 from lightning_diffal.labels.events import positions_of
 from lightning_diffal.labels.targets import without_target
+from lightning_diffal.utils.seeding import isolated_random_state
 
 if TYPE_CHECKING:
     from lightning_diffal.data.datamodule import ActiveDataModule
@@ -49,9 +50,10 @@ def steady_digests(data: ActiveDataModule, indices: Sequence[int]) -> list[str |
         One each; `None` where two reads disagree, or the item holds something without values.
     """
     found: list[str | None] = []
-    for items in data.pool_items_twice(indices):
-        first, second = (item_digest(without_target(item, data.target)) for item in items)
-        found.append(first if first == second else None)
+    with isolated_random_state():
+        for index in indices:
+            first, second = (item_digest(without_target(item, data.target)) for item in data.pool_item_twice(index))
+            found.append(first if first == second else None)
     return found
 
 
@@ -71,12 +73,14 @@ def fingerprint(data: ActiveDataModule) -> dict[str, Any]:
     labelled = data.pool.labelled_indices
     spread = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), _LABELLED)).astype(np.int64)].tolist()
     looked_at = sorted({0, n_points // 2, n_points - 1, *spread})
-    found = dict(zip(looked_at, steady_digests(data, looked_at), strict=True))
-    indices = [index for index in looked_at if found[index] is not None]
+    digests = {
+        index: digest for index, digest in zip(looked_at, steady_digests(data, looked_at), strict=True) if digest
+    }
+    indices = list(digests)
     return {
         "indices": indices,
         "ids": None if ids is None else [ids[index] for index in indices],
-        "digests": [found[index] for index in indices],
+        "digests": list(digests.values()),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -369,11 +369,12 @@ class LabelledPoints:
         with isolated_random_state():
             return self._unaugmented()[index]
 
-    def pool_items_twice(self, indices: Iterable[int]) -> Iterator[tuple[Any, Any]]:
-        """Some items, each read twice in a row: the two differ where something random is done to it."""
-        with isolated_random_state():
-            for index in indices:
-                yield self._unaugmented()[index], self._unaugmented()[index]
+    def pool_item_twice(self, index: int) -> tuple[Any, Any]:
+        """One item read twice in a row: the two differ where something random is done to it.
+
+        The random state moves on; whoever reads many puts it back once.
+        """
+        return self._unaugmented()[index], self._unaugmented()[index]
 
     def warn_of_augmentation(self) -> None:
         """Warn, once, where the feature pass would see augmented items: where one item reads differently each time."""

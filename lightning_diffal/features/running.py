@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,7 +40,10 @@ class ModelCall:
         self.way = way
         self.label_paths = label_paths
         self.scores = scores
-        self._signature = inspect.signature(module.forward)  # to read it takes longer than to run a small model
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.module.forward)  # to read it takes longer than to run a small model
 
     def __call__(self, batch: Any) -> list[Tensor]:
         """The floating tensors that the model returns, or its class scores where it returns a loss."""
